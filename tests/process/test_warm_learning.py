@@ -67,6 +67,25 @@ def test_what_warm_starts_still_import_the_next_gate_has(start: Start, tmp_path:
     assert len({one["gate"] for one in later}) == 1, "a gate that has learned is good enough"
 
 
+def test_children_that_were_spawned_cold_at_first_are_learned_from_later(
+    start: Start, tmp_path: Path
+) -> None:
+    env = make_packages(tmp_path)
+    program = tmp_path / "script.py"
+    program.write_text(
+        LATE.replace('os.environ["LEARNED"]', 'os.environ["LD_PRELOAD"]').replace("of the main process", "")
+    )
+    agent = start("--warm", "json", "--again", "4", "--", sys.executable, str(program), env=env)
+    assert outcome(agent)["warm"]
+    late = [set(one["late"]) for one in agent.events("settled")]
+    assert [("late_main" in one, "late_child" in one) for one in late] == [
+        (False, False),
+        (True, False),
+        *[(True, True)] * 3,
+    ]
+    assert agent.output()[1].count("spawns cold: LD_PRELOAD differs from that of the gate") == 1
+
+
 def test_what_was_learned_is_there_before_the_program_begins(start: Start, tmp_path: Path) -> None:
     env = make_packages(tmp_path, late_main="import os\nSEEN = os.environ.get('LEARNED')")
     program = tmp_path / "script.py"

@@ -79,9 +79,9 @@ class GatePlan:
         return f"the variable {min(changed)} has changed" if changed else ""
 
     def covers(self, other: GatePlan) -> bool:
-        """Whether a gate of this plan is as good as one of another: what was learned first is good enough."""
+        """Whether a gate of this plan is as good as one of another; any learned environment is."""
         same = self.modules == other.modules
-        same = same and bool(self.learned) >= bool(other.learned) and bool(self.late) >= bool(other.late)
+        same = same and bool(self.learned) >= bool(other.learned) and self.late == other.late
         return same and not self.explain_mismatch(other.command, other.environment)
 
     def choose_environment(self) -> dict[str, str]:

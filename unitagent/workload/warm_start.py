@@ -183,16 +183,17 @@ class WarmStarter:
             self._gate = None
 
     def _read_record(self) -> None:
-        """Take what the gate's processes have told of themselves; what was learned first is good enough."""
+        """Take what the gate's processes have told of themselves; what each role told first is good enough."""
         if self._gate is None:
             return
         late, environment = self._gate.read_record()
         if not self._learned and MARKER in environment:
             self._learned = environment
-        if not any(self._late.values()) and any(late.values()):
-            self._late = late
-            told = " and ".join(f"{len(names)} by {_WHO[role]}" for role, names in late.items())
-            _log.info("modules that warm starts still import, and the next gate will have: %s", told)
+        for role, names in late.items():
+            if names and not self._late.get(role):
+                self._late[role] = names
+                told = f"{len(names)} modules that {_WHO[role]} still imported"
+                _log.info("the next gate has %s", told)
 
     def _make_plan(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> GatePlan:
         if not self._reaper.adopts_orphans:
