@@ -46,6 +46,7 @@ class Starts:
         """A workload starts."""
         self._all_stood(one, gang)
         self._all_told(one, gang)
+        self._is_told_now(one, gang)
         self._same_leader(one, gang)
         self._same_table(one, gang)
         self._new_port(gang)
@@ -59,13 +60,22 @@ class Starts:
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
-        missing = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
+        absent = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
+        missing = [who for who in absent if not self._is_coming(who, gang)]
         if missing or len(gang.incarnations) != self.watch.plan.size:
             self.watch.report_violation(
                 "2 unanimity", f"{one.incarnation} starts {gang.id} without {missing}"
             )
         if self.watch.plan.guard and (one.incarnation, gang.id) in self._spawned:
             self.watch.report_violation("2 token", f"{one.incarnation} starts {gang.id} twice")
+
+    def _is_coming(self, who: str, gang: Gang) -> bool:
+        """Whether it is rebuilt and rejoins, too: it has its rank, and may not have heard that yet. Without
+        guard whoever rejoins waits for rank 0 only (seed 1143).
+        """
+        runs = any(old.incarnations[0] == gang.incarnations[0] for old in self.gangs.get(gang.generation, []))
+        holders = self.watch.world.boards.main.board.holders
+        return runs and not self.watch.plan.guard and who in holders.values()
 
     def _all_told(self, one: Instance, gang: Gang) -> None:
         """2: with guard, only after all have confirmed this very gang in the store."""
@@ -74,6 +84,17 @@ class Starts:
         if self.watch.plan.guard and missing:
             self.watch.report_violation(
                 "2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}"
+            )
+
+    def _is_told_now(self, one: Instance, gang: Gang) -> None:
+        """2: nobody starts with what the store only remembers: another one of the gang has had a word with it
+        since this one's contact began.
+        """
+        words, since = self.watch.world.boards.words, one.contact
+        others = [who for who in gang.incarnations if who != one.incarnation]
+        if others and since is not None and all(words.get(who, 0.0) <= since for who in others):
+            self.watch.report_violation(
+                "2 memory", f"{one.incarnation} starts {gang.id}, and nobody else of it is heard"
             )
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:
@@ -175,6 +196,8 @@ class Starts:
                 )
             elif work.killed and other.incarnation not in gang.incarnations:
                 continue  # replaced, and its kernel takes its time
+            elif self._is_frozen_beyond_split(one, other):
+                continue  # its watchdog ends it
             elif work.gang.generation < gang.generation and self._could_know(other, gang):
                 self.watch.report_violation(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
@@ -194,6 +217,14 @@ class Starts:
         """
         lost = other.last_answer <= self.watch.world.boards.lost_at
         return not lost and self.watch.lookout.serves_alone(other)
+
+    def _is_frozen_beyond_split(self, one: Instance, other: Instance) -> bool:
+        """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
+        nobody can ask it, and its watchdog counts from that word (seed 14521).
+        """
+        boards, world = self.watch.world.boards, self.watch.world
+        apart = boards.old is not None and boards.of(one.host) is not boards.of(other.host)
+        return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who
