@@ -183,7 +183,7 @@ class WarmStarter:
             self._gate = None
 
     def _read_record(self) -> None:
-        """Take what the gate's processes have told of themselves; what each role told first is good enough."""
+        """Take what the gate's processes tell of themselves; what each role tells first is good enough."""
         if self._gate is None:
             return
         late, environment = self._gate.read_record()
