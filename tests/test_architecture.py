@@ -20,6 +20,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "endpoints/endpoints_cli.py",
     "history/history_cli.py",
     "list_cli.py",
+    "logs_cli.py",
     "render/render_cli.py",
     "render/service_reader.py",
     "store_locator.py",

@@ -141,10 +141,10 @@ def _build_parser(
     return parser
 
 
-def _add_variables(parser: argparse.ArgumentParser) -> None:
+def _add_variables(parser: argparse.ArgumentParser, *without: str) -> None:
     from unitagent.settings.cli_options import add_arguments  # noqa: PLC0415 (health checks have none of them)
 
-    add_arguments(parser)
+    add_arguments(parser, without)
 
 
 def _print_completion(namespace: argparse.Namespace) -> int:
@@ -221,6 +221,13 @@ def _processes_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _logs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rank", metavar="N", help="show this rank alone, without its name before each line")
+    help_line = "continue with new output, over restarts and rebuilt containers, until Ctrl-C"
+    parser.add_argument("--follow", action="store_true", help=help_line)
+    _add_variables(parser, "RANK_ID")
+
+
 def _parse_since(text: str) -> float:
     import time  # noqa: PLC0415 (rarely needed)
 
@@ -289,8 +296,11 @@ COMMANDS: dict[str, Command] = {
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),
+    "logs": (commands.show_logs, _logs_arguments,
+             "Show what the workload of every rank has written lately.",
+             "unitagent logs [--rank N] [--follow] [OPTIONS]"),
     "events": (commands.show_events, _events_arguments,
-               "Print the Unit's history, oldest first (an embedded store keeps it while rank 0 runs).",
+               "Print the Unit's history, oldest first.",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
     "timeline": (commands.show_timeline, _timeline_arguments,
                  "Draw each rank's states over time, with failures marked.",

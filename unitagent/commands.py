@@ -231,6 +231,13 @@ def show_processes(namespace: argparse.Namespace) -> int:
     return processes_cli.show_processes(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
+def show_logs(namespace: argparse.Namespace) -> int:
+    """Print the recent output of the workload on every rank."""
+    from unitagent.operator import logs_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, logs_cli.show_logs)
+
+
 def show_events(namespace: argparse.Namespace) -> int:
     """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415

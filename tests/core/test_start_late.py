@@ -72,6 +72,23 @@ def test_nobody_starts_late_with_what_the_store_only_remembers(guard: bool) -> N
     assert unit.take() == ["1 spawn 1"]
 
 
+def test_who_has_never_started_waits_for_a_heartbeat_after_an_outage_at_an_earlier_barrier() -> None:
+    """The others have confirmed the next gang with it; they may have given that up, and cannot say so."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.kill(1)
+    unit.crash(2)
+    unit.take()
+    unit.cut = unit.silent = {0, 2}
+    unit.agents[1] = late
+    unit.wait(4)
+    assert unit.agents[1].me.generation == 2
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
 def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
     """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
     unit = Unit(3, **CALM).formed()

@@ -18,7 +18,8 @@ KEYS = {
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {
-    "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
+    "rank", "incarnation", "ip", "port", "hostname", "state", "generation", "pid", "exit_code",
+    "lease_seconds",
 }  # fmt: skip
 RECOVERY = {"detect", "stop", "barrier", "start", "ready", "total"}
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.workload.file_warmer import FileWarmer
+    from unitagent.workload.output_log import OutputPage
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -158,6 +159,11 @@ class Agent:
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
         return await self._components.workload.sample_usage()
+
+    def read_output(self, after: int) -> tuple[list[str], OutputPage]:
+        """Return which streams of the workload are kept, and a page of what they wrote lately."""
+        output = self._components.workload.output
+        return output.streams, output.read_page(after)
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
@@ -368,7 +374,11 @@ class Agent:
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
             pid = self._components.workload.spawn(
-                launch.argv, launch.env, launch.required_processes, ports=ports
+                launch.argv,
+                launch.env,
+                launch.required_processes,
+                ports=ports,
+                generation=gang.generation,
             )
         except CommandError as error:
             _log.error("%s", error)

@@ -120,6 +120,10 @@ class StandbyAnswers:
         """Return nothing: there is no workload."""
         return []
 
+    def output(self, after: int) -> dict[str, Any]:
+        """Return an empty log."""
+        return {"streams": [], "begin": 0, "end": 0, "more": False, "parts": []}
+
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, no rank, and my incarnation."""
         return self._settings.unit, NO_RANK, self._me.incarnation

@@ -228,10 +228,10 @@ def _has_just_come(state: State) -> bool:
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
     """Whether the members confirm this now. The store may have come back as it was, and they may have gone on
     without me; so those whose heartbeats I read have to come or to beat in this contact. An instance that has
-    not started yet needs that only after an outage at its barrier: nothing older than it shows it.
+    not started yet needs that only after an outage since it took its rank: nothing older than it shows it.
     """
-    leases = state.store.leases
-    if state.workload.gang is None and leases.contact is not None and leases.contact <= state.barrier.entered:
+    contact, joined = state.store.leases.contact, state.store.joined
+    if state.workload.gang is None and contact is not None and joined is not None and contact <= joined:
         return True
     return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
 

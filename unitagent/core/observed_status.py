@@ -135,6 +135,7 @@ def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[st
         "rank": rank,
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
+        "port": record.port if record else None,
         "hostname": record.hostname if record else None,
         "state": state.value,
         "generation": record.generation if record else 0,

@@ -163,6 +163,7 @@ def _describe_instance(state: State, rank: int, lost: Collection[int]) -> dict[s
         "rank": rank,
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
+        "port": record.port if record else None,
         "hostname": record.hostname if record else None,
         "state": _find_instance_state(state, rank, record, lost).value,
         "generation": record.generation if record else 0,

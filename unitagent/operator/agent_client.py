@@ -42,12 +42,16 @@ _SECONDS_TYPES = (int, float, type(None))
 class AnswerProof:
     """Proof for one request: its nonce, and the check that the answer comes from an agent that knows the
     secret. Without a secret nothing is asked for and every answer counts.
+
+    Attributes:
+        question: what the signature of the answer has to cover.
+
     """
 
     def __init__(self, unit: str, keys: Keyring, make_question: Callable[[str], str] = str) -> None:
         self._unit, self._keys = unit, keys
         self._nonce = secrets.token_hex(16)
-        self._question = make_question(self._nonce)
+        self.question = make_question(self._nonce)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -63,7 +67,7 @@ class AnswerProof:
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = AnswerClaim(
-            self._question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
+            self.question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
         )
         return verify_answer(self._keys, claim, fields.get(SIGNATURE_HEADER.lower(), ""))
 

@@ -85,7 +85,7 @@ def _describe_trouble(trouble: str, shown: str) -> str:
 
 def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     """Return the status as text; nothing in it controls a terminal but its colours."""
-    seen, output = asyncio.run(_load_status(settings, keys))
+    seen, output = asyncio.run(load_status(settings, keys))
     now = time.time()
     seen = {**seen, "summary": summarize(seen, now)}
     if as_json:
@@ -94,7 +94,7 @@ def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     return status_table.format_table(seen, output, due, now=now, style=detect_style())
 
 
-async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
+async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
     """Load status and failure output: the agent in this container knows most; the store has the failure
     output.
     """

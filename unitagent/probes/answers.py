@@ -51,10 +51,11 @@ if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring
 
     ProcessFields = Mapping[str, Any]  # what one process uses, as ``/processes`` shows it
+    OutputFields = Mapping[str, Any]  # output of the workload, as ``/logs`` shows it
 
 
-STATUS, METRICS, PROCESSES = "/status", "/metrics", "/processes"
-PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES)
+STATUS, METRICS, PROCESSES, LOGS = "/status", "/metrics", "/processes", "/logs"
+PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES, LOGS)
 
 _MAX_FIELDS = 64
 
@@ -82,6 +83,9 @@ class Answers(Protocol):
     async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses; the one answer that takes a while."""
 
+    def output(self, after: int) -> OutputFields:
+        """Return what the workload wrote after this: what ``/logs`` shows, with the bytes of its parts."""
+
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
 
@@ -100,6 +104,8 @@ class Request(Struct, frozen=True):
         query: as sent, without the question mark.
         nonce: of a peer that wants a signed answer, or empty.
         brief: a peer wants to know of this instance alone, and whether the Unit serves.
+        challenge: of this agent, that the proof covers, or empty.
+        proof: that the sender knows the secret, or empty.
 
     """
 
@@ -108,6 +114,8 @@ class Request(Struct, frozen=True):
     query: str = ""
     nonce: str = ""
     brief: bool = False
+    challenge: str = ""
+    proof: str = ""
 
 
 def answer_request(answers: Answers, request: Request, keys: Keyring) -> Response:
@@ -289,6 +297,10 @@ class CachedAnswers:
     async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses."""
         return await self._answers.processes()
+
+    def output(self, after: int) -> OutputFields:
+        """Return what the workload wrote after this."""
+        return self._answers.output(after)
 
     def identity(self) -> tuple[str, int, str]:
         """Return the Unit, the rank and the incarnation."""
