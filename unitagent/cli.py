@@ -18,6 +18,7 @@ from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
 _SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
+_SHORTEST_PAUSE = 1.0  # seconds
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
 _FORMAT = "the form of the output [default: shell]"
@@ -277,6 +278,33 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _parse_pause(text: str) -> float:
+    from unitagent.core.restart_pause import LONGEST_PAUSE  # noqa: PLC0415 (rarely needed)
+    from unitagent.operator.history.event_text import parse_duration  # noqa: PLC0415
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST_PAUSE <= seconds <= LONGEST_PAUSE:
+        accepted = "a duration from 1s to 1d, such as 30s, 10m, 2h or plain seconds"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}")
+    return seconds
+
+
+def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(kind=kind, seconds=0.0)
+    if kind == "pause":
+        help_line = "how long it lasts, unless it is resumed before: 30s, 10m, 2h [default: 10m]"
+        parser.add_argument(
+            "--for", dest="seconds", type=_parse_pause, default=600.0, metavar="DURATION", help=help_line
+        )
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
+    )
+    _add_variables(parser)
+
+
 Command = tuple[
     Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str | None
 ]
@@ -321,6 +349,12 @@ COMMANDS: dict[str, Command] = {
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
                 "Ask the Unit to restart as a whole.",
                 "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
+    "pause": (commands.pause_restarts, partial(_pause_arguments, "pause"),
+              "Pause restarts: a failure stops the Unit, and it starts again when the pause is over.",
+              "unitagent pause [--for DURATION] [--reason TEXT] [OPTIONS]"),
+    "resume": (commands.pause_restarts, partial(_pause_arguments, "resume"),
+               "End a pause of restarts.",
+               "unitagent resume [--reason TEXT] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

@@ -259,6 +259,13 @@ def show_endpoints(namespace: argparse.Namespace) -> int:
     return _run_on_unit(namespace, endpoints_cli.show_endpoints)
 
 
+def pause_restarts(namespace: argparse.Namespace) -> int:
+    """Pause or resume the restarts of the Unit."""
+    from unitagent.operator import unit_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, unit_cli.pause_restarts)
+
+
 def send_order(namespace: argparse.Namespace) -> int:
     """Send the Unit an order: drain or restart."""
     from unitagent.operator import unit_cli  # noqa: PLC0415

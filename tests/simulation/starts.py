@@ -56,9 +56,12 @@ class Starts:
         self._one_of_each(one, gang)
         self._no_overlap(one, gang)
         self._spawned.add((one.incarnation, gang.id))
+        if gang.generation in self.began and not self.watch.plan.guard:
+            self.watch.pauses.check_rejoin(one, gang)
         self.gangs.setdefault(gang.generation, []).append(gang)
         if gang.generation not in self.began:
             self.began[gang.generation] = self.watch.world.now
+            self.watch.pauses.check_start(gang)
             self.watch.endings.check_budget()
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:

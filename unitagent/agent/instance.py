@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REFRESHED_A_SECOND = 10  # instances; the rate at which all records are read again, not only changed ones
+_COMPARED_A_SECOND = 10  # instances; the rate at which records that were read are compared with the store's
 _LINGER = 1.0  # seconds that rank 0 keeps its embedded store so that the others can read its last record
 
 Store = tuple[
@@ -121,7 +121,7 @@ async def _open_stores(
         keys=context.keys,
         needs_port=settings.http_port != 0,
         size=settings.size,
-        refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+        refresh=max(settings.lease, settings.size / _COMPARED_A_SECOND),
         remedy=where.remedy,
     )
     if server is not None:

@@ -245,6 +245,11 @@ class Agent:
             self._perform_action(action)
         return None
 
+    def _wants_reason(self) -> bool:
+        from unitagent.system import termination_log  # noqa: PLC0415 (as below)
+
+        return termination_log.is_wanted(self._termination_log)
+
     def _write_reason(self, reason: str) -> None:
         from unitagent.system import termination_log  # noqa: PLC0415 (a Unit that serves has no reason)
 
@@ -289,7 +294,7 @@ class Agent:
 
     def _log_action(self, action: act.Log) -> None:
         _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
-        if action.event == "failure":
+        if action.event == "failure" and self._wants_reason():
             self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
 
     async def _keep_reason(self, reason: str) -> None:
