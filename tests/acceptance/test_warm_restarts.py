@@ -70,9 +70,14 @@ def test_each_restart_is_warm_once_the_unit_has_been_ready(start: Callable[..., 
     until(lambda: NEXT in unit.output.read_text(), "the gate has imported")
     for generation in (1, 2, 3):
         until(lambda: waits(unit), "a process waits")
+        until(lambda: len(list_ports(unit)) == generation, "it has run")
         assert is_warm(crash(unit, generation))
-    ports = [line for line in unit.output.read_text().splitlines() if line.isdecimal()]
-    assert len(set(ports)) == 4, "each generation has its own master port"
+    until(lambda: len(list_ports(unit)) == 4, "each generation has its own master port")
+
+
+def list_ports(unit: Solo) -> set[str]:
+    """The master ports that the workloads were given."""
+    return {line for line in unit.output.read_text().splitlines() if line.isdecimal()}
 
 
 def waits(unit: Solo) -> bool:
