@@ -70,7 +70,7 @@ def test_each_restart_is_warm_once_the_unit_has_been_ready(start: Callable[..., 
     until(lambda: NEXT in unit.output.read_text(), "the gate has imported")
     for generation in (1, 2, 3):
         until(lambda: waits(unit), "a process waits")
-        until(lambda: len(list_ports(unit)) == generation, "it has run")
+        until(lambda ports=generation: len(list_ports(unit)) == ports, "it has run")
         assert is_warm(crash(unit, generation))
     until(lambda: len(list_ports(unit)) == 4, "each generation has its own master port")
 
