@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,14 @@ def test_each_restart_is_warm_once_the_unit_has_been_ready(start: Callable[..., 
     until(lambda: NEXT in unit.output.read_text(), "the gate has imported")
     for generation in (1, 2, 3):
         until(lambda: waits(unit), "a process waits")
-        until(lambda ports=generation: len(list_ports(unit)) == ports, "it has run")
+        until(partial(has_ports, unit, generation), "it has run")
         assert is_warm(crash(unit, generation))
-    until(lambda: len(list_ports(unit)) == 4, "each generation has its own master port")
+    until(partial(has_ports, unit, 4), "each generation has its own master port")
 
 
-def list_ports(unit: Solo) -> set[str]:
-    """The master ports that the workloads were given."""
-    return {line for line in unit.output.read_text().splitlines() if line.isdecimal()}
+def has_ports(unit: Solo, count: int) -> bool:
+    """Whether the workloads were given so many master ports."""
+    return len({line for line in unit.output.read_text().splitlines() if line.isdecimal()}) == count
 
 
 def waits(unit: Solo) -> bool:
