@@ -388,3 +388,23 @@ def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a
     unit.wait(12)
     assert unit.take() == ["0 spawn 1", "2 spawn 1"]
     assert unit.ready() == {0, 1, 2}
+
+
+def test_a_claim_that_the_store_lost_is_given_up_when_another_has_the_rank() -> None:
+    unit = Unit(2, claimed=True, **CALM)
+    unit.create(0)
+    unit.create(1)
+    unit.wait(2)
+    first = unit.agents.pop(1)
+    unit.agents[1] = first
+    late = Unit(2, claimed=True, **CALM)
+    late.store, late.now = unit.store, unit.now
+    late.elsewhere = {first.me.incarnation}
+    late._lives = 7
+    late.create(1, ip="10.0.0.9")
+    for _ in range(12):
+        unit.wait(0.5)
+        late.wait(0.5)
+    assert late.codes == {1: 76}
+    assert "started again, it claims another rank" in late.said[-1]
+    assert unit.ready() == {0, 1}

@@ -20,6 +20,7 @@ OWN = {
     "incarnation",
     "probes",
     "health",
+    "claimed",
     "owns_store",
     "epoch",
     "failure_grace",

@@ -82,13 +82,14 @@ class Endings:
                 self.watch.add_strike(two.rank, "replaced")
 
     def _note_unstarted_members(self, one: Instance) -> None:
-        """4: a member is lost that confirmed the gang and heard nothing from the store for a lease since, so
-        that it could not see the others start (seed 1062 with spares).
+        """4: a member is lost that confirmed the gang and has not started a lease after the others: the store
+        did not answer it (seed 1062).
         """
         work, world = one.workload, self.watch.world
+        if work is None or world.now - self.watch.starts.began[work.gang.generation] <= world.timing.lease:
+            return
         for two in world.living:
-            member = work is not None and two.incarnation in work.gang.incarnations
-            if member and not two.working and world.now - two.last_answer > world.timing.lease:
+            if two.incarnation in work.gang.incarnations and not two.working:
                 self.watch.add_strike(two.rank, "unstarted")
 
     def _list_reasons(self, one: Instance) -> list[Strike]:

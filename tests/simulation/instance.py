@@ -103,14 +103,15 @@ class Instance:
         else:
             world.schedule(0.0, self._look_at_clock)
 
-    def _start(self, me: Record) -> None:
+    def _start(self, me: Record, *, claimed: bool = False) -> None:
         epoch = self._wall - self.skew
-        rules = replace(self.world.plan.config_of(me.rank, self.incarnation), size=me.size, epoch=epoch)
+        rules = self.world.plan.config_of(me.rank, self.incarnation)
+        rules = replace(rules, size=me.size, epoch=epoch, claimed=claimed)
         self.state = initial_state(rules, me, self.clock)
 
     def begin_life(self, me: Record, took: Record | None) -> None:
         """It has claimed this rank, in the place of that record."""
-        self._start(me)
+        self._start(me, claimed=True)
         if took is not None:
             self.state = rank_ownership.succeed_holder(self.state, took)
         self.world.story.add(self.world.now, self.incarnation, f"has claimed rank {me.rank}")

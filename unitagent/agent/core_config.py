@@ -32,6 +32,7 @@ def build_core_config(
         "incarnation": me.incarnation,
         "probes": settings.http_port != 0,
         "health": health,
+        "claimed": settings.rank is None,
         "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
         "epoch": time.time() - time.monotonic(),

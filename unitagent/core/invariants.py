@@ -83,7 +83,7 @@ def _exchanges_one_record(state: State) -> bool:
 
 
 def _fenced_had_a_rank(state: State) -> bool:
-    return not state.fenced or state.joined
+    return not state.fenced or state.joined or state.config.claimed
 
 
 def _has_tenure(state: State) -> bool:
@@ -195,7 +195,7 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_nothing_before_joining, "an agent that never held its rank has no gang and no generation"),
     (_shows_what_it_joined, "an agent that holds its rank has seen the store"),
     (_exchanges_one_record, "a record is on its way only with an exchange"),
-    (_fenced_had_a_rank, "only an agent that held its rank loses it to another incarnation"),
+    (_fenced_had_a_rank, "only an agent that held or claimed its rank loses it to another incarnation"),
     (_has_tenure, "an agent that holds its rank has a tenure"),
     (_published_is_no_newer, "what the store has of an agent's record is no newer than its own"),
     (_charged_once, "each restart is charged once, and no more of them are kept than fit into a record"),

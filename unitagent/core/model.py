@@ -415,6 +415,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
         strict: Differing fingerprints or revisions end the agent.
         probes: Peers can be asked over HTTP.
         health: Rank 0's workload has a health check.
+        claimed: The rank was claimed; there may be others to claim.
         owns_store: This agent runs the store, so an empty store has forgotten nobody but my predecessor.
         store_timeout: For the first contact with the store.
         lease: Without a sign of life for this long an instance counts as lost.
@@ -443,6 +444,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     strict: bool = False
     probes: bool = True
     health: bool = False
+    claimed: bool = False
     owns_store: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0

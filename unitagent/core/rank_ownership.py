@@ -316,6 +316,8 @@ def wait_for_rank(state: State) -> Result:
         )
         return _ask_holders(state, None, actions)
     where = f"{holder.ip}, {holder.hostname}" if holder.hostname else holder.ip
+    if state.config.claimed and not state.joined and is_living(state, holder.incarnation):
+        return _give_up_claim(state, where), ()
     takeover = _takeover_after(state, holder.incarnation)
     why = (
         f"rank {holder.rank} of Unit {state.config.unit} is held by another instance ({where}); waiting "
@@ -326,6 +328,13 @@ def wait_for_rank(state: State) -> Result:
         state = state.with_store(look=True)  # at once, not at the next heartbeat
     state, actions = _warn_once(state, why)
     return _ask_holders(state, holder, actions)
+
+
+def _give_up_claim(state: State, where: str) -> State:
+    """Leave: the store has lost my claim, somebody else has the rank by now, and others may be free."""
+    rank, unit = state.config.rank, state.config.unit
+    why = f"another instance ({where}) has taken rank {rank} of Unit {unit}, which this one had claimed"
+    return request_exit(state, ExitCode.FENCED, f"{why}; started again, it claims another rank")
 
 
 def _another_place(size: int) -> str:
