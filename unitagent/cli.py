@@ -109,6 +109,9 @@ def _list_options(parser: argparse.ArgumentParser, name: str) -> Iterator[str]:
 
 def _split_off_workload(argv: list[str]) -> tuple[list[str], list[str]]:
     """Split off the workload's command, whose options are not ours."""
+    if argv[:1] == ["doctor"] and "--" in argv:
+        at = argv.index("--")
+        return argv[:at], argv[at + 1 :]
     if not argv or argv[0] not in _WITH_COMMAND:
         return argv, []
     from unitagent.settings.cli_options import split_command  # noqa: PLC0415
@@ -458,7 +461,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "doctor": Command(
         commands.run_doctor, _PREPARE, "Check this container before a start, with remedies.",
-        "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS]",
+        "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS] [-- COMMAND [ARG...]]",
         "unitagent doctor --peer 10.0.0.12:9470",
         _doctor_arguments, _START,
     ),

@@ -228,6 +228,19 @@ def parse_http_url(value: str) -> str:
     return value
 
 
+def parse_warm_up(value: str) -> str:
+    """Parse the URL of a warm-up request, or one of the words in its place."""
+    return value if value in {"off", "auto"} else parse_http_url(value)
+
+
+def parse_json_text(value: str) -> str:
+    """Parse JSON in one line; it is kept as it is written."""
+    import json  # noqa: PLC0415
+
+    json.loads(parse_text(value))
+    return value
+
+
 def parse_store_url(value: str) -> str:
     """Parse what the store will take, by its form alone; nothing is resolved or connected to."""
     from unitagent.store.address import parse_store_url  # noqa: PLC0415

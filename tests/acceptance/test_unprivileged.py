@@ -150,12 +150,20 @@ def test_pid_1_of_a_container(start: Start) -> None:
     works(start("run", *own, pid1=True), 1)
 
 
-@pytest.mark.parametrize("pid1", [False, True])
-def test_a_warm_start(start: Start, *, pid1: bool) -> None:
+@pytest.mark.parametrize("pid1", [False, True], ids=["subreaper", "pid1"])
+def test_a_warm_start_needs_no_privilege(start: Start, pid1: bool) -> None:
     own = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
-    warm = ["--warm", "first", "--warm-modules", "json"]
-    unit = start(
-        "run", *own, *warm, pid1=pid1, command=("/usr/bin/python3", "-c", "import time; time.sleep(1000)")
-    )
-    assert unit.ready()["start"] == {"kind": "warm", "why": ""}
-    assert unit.stop() == 0
+    warm = ["--warm", "first", "--warm-modules", "json,decimal", "--backoff-seconds", "0"]
+    program = "import decimal, time; time.sleep(1000)"
+    command = ("/usr/bin/python3", "-c", program)
+    unit = start("run", *own, *warm, pid1=pid1, command=command)
+    for generation in (0, 1):
+        begun = unit.ready(generation)["start"]
+        assert begun["kind"] == "warm", begun
+        until(lambda: unit.ready()["start"]["next"]["kind"] == "warm", "the next one is forked")
+        family = procfs.select_descendants(procfs.read_process_table(), unit.popen.pid)
+        (main,) = (one for one in family if command_line(one.pid) == "\0".join((*command, "")))
+        assert Path(f"/proc/{main.pid}").stat().st_uid == NOBODY
+        procfs.signal_process(main)
+    assert unit.ready(2)["start"]["kind"] == "warm"
+    assert unit.stop() == 0, unit.output.read_text()

@@ -193,3 +193,13 @@ def test_who_is_cut_off_or_fenced_says_so() -> None:
     assert unit.of(EventKind.QUIT)[0].detail.startswith(
         "the agent of rank 2 (10.0.0.2) ended with 76: fenced"
     )
+
+
+def test_how_a_workload_was_started_is_told_where_that_could_be_in_two_ways() -> None:
+    before = formed().agents[0]
+    for start, told in (("warm (forked in 0.010 s)", 1), ("", 0)):
+        after = before.with_workload(spawned=before.workload.spawned + 1, start=start)
+        _, events = derive_events(None, before, after, ())
+        assert len(events) == told
+        assert all(one.kind is EventKind.STATE and one.detail.endswith(start) for one in events)
+    assert derive_events(None, after, after, ())[1] == []

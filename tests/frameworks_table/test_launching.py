@@ -97,3 +97,52 @@ def test_engines_that_ignore_sigterm_get_a_short_grace_after_a_failure(command: 
 
 def test_launchers_know_no_modules() -> None:
     assert plan("torchrun", "torchrun x.py", place()).warm_modules == ()
+
+
+def test_a_request_that_warms_vllm_up_is_known_at_rank_0_alone() -> None:
+    url, body = plan("vllm", "vllm serve m --port 8123", place(size=2)).warm_up or ("", "{}")
+    assert url == "http://127.0.0.1:8123/v1/completions"
+    assert json.loads(body)["max_tokens"] == 2  # a prefill and a decode
+    alone = plan("vllm", "vllm serve m --ssl-keyfile k", place(size=1)).warm_up
+    assert alone is not None
+    assert alone[0].startswith("https://")
+    assert plan("vllm", "vllm serve m", place(1)).warm_up is None
+    assert plan("vllm", "vllm serve m --uds /run/vllm", place()).warm_up is None
+    assert plan("sglang", "python3 -m sglang.launch_server --model-path m", place()).warm_up is None
+
+
+WARM_UP = {"UNIT_WARMUP_URL": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "command", "health", "notice"),
+    [
+        ({}, "vllm serve M", "/health every 5 s", ""),
+        (WARM_UP, "vllm serve M", ", then POST http://127.0.0.1:8000/v1/completions once", ""),
+        (
+            WARM_UP | {"UNIT_HEALTH_URL": "http://h/x"},
+            "sh x.sh",
+            "GET http://h/x every 5 s",
+            "no request is known",
+        ),
+        (WARM_UP, "sh x.sh", "", "no health check"),
+        (
+            {"UNIT_WARMUP_URL": "http://u:hush@h/w", "UNIT_TRAFFIC_PORT": "80"},
+            "sh x.sh",
+            "since no health URL is known, then GET http://***@h/w once",
+            "",
+        ),
+        (WARM_UP | {"RANK_ID": "1"}, "vllm serve M", "", ""),
+    ],
+)
+def test_what_is_sent_once_the_workload_is_healthy(
+    variables: dict[str, str], command: str, health: str, notice: str
+) -> None:
+    words = ["env", "--command", "--format", "json", "--", *command.split()]
+    done = run(*words, environ=UNIT | variables)
+    asked = (json.loads(done.stdout)["health"] or {"asked": ""})["asked"]
+    assert health in asked
+    assert ("once" in asked) == ("once" in health)
+    assert ("UNIT_WARMUP_URL" in done.stderr) == bool(notice)
+    assert notice in done.stderr
+    assert "hush" not in done.stdout + done.stderr

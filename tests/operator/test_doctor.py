@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,58 @@ def test_a_person_reads_lines() -> None:
     lines = done.stdout.splitlines()
     assert lines[0] == "ok    settings  rank 0 of 1 of Unit u"
     assert lines[-1].endswith(" ok")
+
+
+def look_at_warm(tmp_path: Path, *command: str, **environ: str) -> dict[str, str]:
+    (found,) = examined("--", *command, UNIT_WARM="auto", **environ)[1]["warm"]
+    return found
+
+
+def test_a_warm_start_that_would_work_runs_nothing_of_the_users(tmp_path: Path) -> None:
+    package = tmp_path / "engine" / "parts"
+    package.mkdir(parents=True)
+    for text in ("engine/__init__.py", "engine/parts/__init__.py", "engine/parts/late.py"):
+        (tmp_path / text).write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    found = look_at_warm(
+        tmp_path,
+        sys.executable,
+        "x.py",
+        PYTHONPATH=str(tmp_path),
+        UNIT_WARM_MODULES="engine.parts.late,json,sys",
+    )
+    assert found["verdict"] == "ok", found
+    assert f"from {sys.executable} (Python 3." in found["detail"]
+    assert "with 3 modules" in found["detail"]
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "modules", "why"),
+    [
+        ((sys.executable, "-S", "x.py"), "no_such_engine.core", "does not find no_such_engine.core"),
+        ((sys.executable, "-S", "x.py"), "json.no_such_part", "does not find json.no_such_part"),
+        ((sys.executable, "x.py"), "", "no modules are known that it imports"),
+        (("sh", "-c", "true"), "json", "COMMAND runs sh, and no Python"),
+        (("no-such-program",), "json", "no-such-program"),
+        (("{}/python3", "x.py"), "json", "does not answer as Python does"),
+    ],
+)
+def test_a_warm_start_that_would_not_work(
+    tmp_path: Path, command: tuple[str, ...], modules: str, why: str
+) -> None:
+    shutil.copy("/bin/true", tmp_path / "python3")
+    words = [word.format(tmp_path) for word in command]
+    found = look_at_warm(tmp_path, *words, UNIT_WARM_MODULES=modules)
+    assert found["verdict"] == "warn"
+    assert "each start is cold" in found["detail"]
+    assert why in found["detail"]
+
+
+def test_a_module_that_is_passed_over_is_named(tmp_path: Path) -> None:
+    found = look_at_warm(tmp_path, sys.executable, "x.py", UNIT_WARM_MODULES="json,json.absent")
+    assert found["verdict"] == "ok"
+    assert "without json.absent" in found["detail"]
+
+
+def test_where_warm_starts_are_off_the_doctor_looks_for_none() -> None:
+    assert "warm" not in examined("--", sys.executable, "x.py")[1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from unitagent.operator.doctor import network_checks as network
 from unitagent.operator.doctor import store_checks as store
 from unitagent.operator.doctor import variable_checks as variables
 from unitagent.operator.doctor.findings import Finding, Severity, fail, ok, warn
+from unitagent.operator.doctor.warm_checks import WarmStart, judge_warm
 
 OK, WARN, FAIL = Severity.OK, Severity.WARN, Severity.FAIL
 PLENTY = container.Limits(shm=2**34, memlock=container.UNLIMITED, files=(2**20, 2**20))
@@ -326,3 +329,28 @@ def test_a_person_reads_remedies_below_their_findings() -> None:
         f"{'':<16}-> mend it",
         "1 fail, 0 warn, 1 ok",
     ]
+
+
+GOOD = WarmStart("/usr/bin/python3", (3, 11), ("a", "b"), (), (), "", shows_environment=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "told"),
+    [
+        ({}, OK, "starts can come from /usr/bin/python3 (Python 3.11) with 2 modules;"),
+        ({"version": (3, 8)}, WARN, "/usr/bin/python3 is Python 3.8"),
+        ({"kernel": "memfd_create is refused"}, WARN, "each start is cold: memfd_create is refused"),
+        ({"absent": ("a", "b")}, WARN, "/usr/bin/python3 does not find a, b"),
+        ({"absent": ("b",)}, OK, "with 2 modules, without b;"),
+        (
+            {"absent": ("a", "b"), "hooks": ("x.pth", "x.pth")},
+            OK,
+            "without a, b (unless x.pth provides them)",
+        ),
+        ({"shows_environment": False}, OK, "/proc/PID/environ will show the environment of the gate"),
+    ],
+)
+def test_warm_starts(changes: dict[str, Any], verdict: Severity, told: str) -> None:
+    found = judge_warm(dataclasses.replace(GOOD, **changes))
+    assert verdicts([found]) == {"warm": verdict}
+    assert told in found.detail

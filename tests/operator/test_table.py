@@ -160,3 +160,10 @@ def test_a_screen_counts_the_columns_that_are_seen() -> None:
     painted = Style(width=30, coloured=True).paint("x" * 30, "good")
     assert cut_lines([painted] * 3, 30, 3) == [painted] * 3
     assert cut_lines([painted] * 4, 30, 3) == [painted, painted, "… 2 more lines"]
+
+
+def test_how_it_was_started_is_told_where_that_could_be_in_two_ways() -> None:
+    told = "rank 0 started cold: its gate has ended; its next start is warm"
+    assert f"start: {told}" in lines(start={"message": told})
+    assert not any(line.startswith("start:") for line in lines(start={"message": None}))
+    assert not any(line.startswith("start:") for line in lines(start=None))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import json
 import os
 import shlex
@@ -14,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,31 @@ from unitagent.workload.output_relay import OutputCapture
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
 from unitagent.workload.warm_start import WarmStarter
+
+
+def measure(pid: int) -> dict[str, int]:
+    """Descriptors, threads and KiB of memory (PSS, without files) of a process."""
+    place = Path("/proc", str(pid))
+    rollup = dict(line.split(":", 1) for line in (place / "smaps_rollup").read_text().splitlines()[1:])
+    memory = sum(int(rollup[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem"))
+    files, threads = (len(list((place / name).iterdir())) for name in ("fd", "task"))
+    return {"memory": memory, "files": files, "threads": threads}
+
+
+def call_libc(name: str, *arguments: int) -> None:
+    assert getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) == 0, os.strerror(ctypes.get_errno())
+
+
+CHANGES: dict[str, Callable[[], object]] = {
+    "group": lambda: os.setresgid(65534, 65534, 65534),
+    "groups": lambda: os.setgroups([65534]),
+    "privileges": lambda: call_libc("prctl", 38, 1, 0, 0, 0),  # PR_SET_NO_NEW_PRIVS
+    "network": lambda: call_libc("unshare", 0x40000000),
+    "mounts": lambda: call_libc("unshare", 0x00020000),
+    "hostname": lambda: call_libc("unshare", 0x04000000),
+    "score": lambda: Path("/proc/self/oom_score_adj").write_text("321"),
+    "scheduler": lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)),
+}
 
 
 def _options() -> argparse.Namespace:
@@ -52,8 +78,17 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--strike", help="gate or waiting, a colon, and a signal to send it before each start"
     )
+    parser.add_argument(
+        "--change", choices=CHANGES, help="something of the agent to change before the first start"
+    )
+    parser.add_argument("--enter", type=Path, help="a control group to enter before the first start")
+    parser.add_argument("--append", default="# changed", help="what is appended by --touch")
+    parser.add_argument("--first", type=json.loads, help="the command that the first gate is built for")
     parser.add_argument("--touch", type=Path, help="a file to change before each start")
     parser.add_argument("--mutant", nargs=2, metavar=("OLD", "NEW"), help="a change of the gate's source")
+    parser.add_argument(
+        "--blame", type=int, default=0, help="the start that has failed; the others are ready"
+    )
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
@@ -70,6 +105,7 @@ class Harness:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)  # before there is a second thread
         self.reaper = Reaper()
         self.stop_asked = asyncio.Event()
+        self.starts = 0
         if options.mutant:
             self.mutate_gate(*options.mutant)
         self.service = 0
@@ -79,6 +115,8 @@ class Harness:
             if options.warm
             else None
         )
+        if self.warm is not None and options.mutant:
+            self.warm._read_record = lambda: None  # type: ignore[method-assign]  # so the gate stays the same
         self.workload = Workload(
             self.reaper,
             self.born,
@@ -130,9 +168,16 @@ class Harness:
 
     async def disturb(self, warm: WarmStarter) -> None:
         gate = warm._gate
-        self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting)
+        plan = gate and {"late": gate.plan.late, "learned": sorted(gate.plan.learned)}
+        self.tell("settled", gate=gate and gate.pid, waiting=gate and gate.waiting, **(plan or {}))
+        if gate is not None and gate.waiting is not None:
+            self.tell("use", gate=gate.pid, agent=measure(os.getpid()), **measure(gate.pid))
         if self.options.touch:
-            self.options.touch.write_text(self.options.touch.read_text() + "# changed\n")
+            self.options.touch.write_text(f"{self.options.touch.read_text()}{self.options.append}\n")
+        if self.options.change and not self.starts:
+            CHANGES[self.options.change]()
+        if self.options.enter and not self.starts:
+            (self.options.enter / "cgroup.procs").write_text(str(os.getpid()))
         if self.options.strike and gate is not None and gate.waiting is not None:
             who, _, what = self.options.strike.partition(":")
             os.kill(getattr(gate, {"gate": "pid"}.get(who, who)), signal.Signals[f"SIG{what}"])
@@ -169,13 +214,19 @@ class Harness:
         env = environment.build_environment(os.environ, gang)
         argv = environment.fill_placeholders(command.check_command(self.options.command, env), env)
         if self.warm is not None:
-            self.warm.prepare(argv, env, self.options.warm)
+            first, more = self.options.first if self.options.first and not self.starts else (argv, {})
+            self.warm.prepare(first or argv, {**env, **more}, self.options.warm)
             await self.warm.wait_until_settled(60.0)
             await self.disturb(self.warm)
         pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
         if self.warm is not None and self.warm.report is not None:
             self.tell("start", warm=self.warm.report.warm, why=self.warm.report.why)
+            self.starts += 1
+            if self.options.blame == self.starts:
+                self.warm.note_failure()
+            elif self.options.blame:
+                self.warm.confirm_ready()
         if self.options.usage:
             self.tell("usage", processes=[asdict(one) for one in await self.workload.sample_usage()])
         asked = asyncio.create_task(self.stop_asked.wait())

@@ -17,7 +17,7 @@ import pytest
 
 from tests.process.conftest import PROGRAMS, Agent, until
 from unitagent.system import procfs
-from unitagent.workload import liveness, warm_gate, warm_process
+from unitagent.workload import liveness, warm_gate, warm_process, warm_record
 from unitagent.workload.environment import OF_GENERATION, GangInfo, build_environment
 
 Start = Callable[..., Agent]
@@ -40,7 +40,10 @@ def look(
     """What a process and its child see, in each of its lives."""
     seen = folder / ("warm" if warm else "cold")
     seen.mkdir(exist_ok=True)
-    options = ["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []
+    options = [
+        *more.pop("options", ()),
+        *(["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []),
+    ]
     agent = start(*options, "--again", str(times - 1), "--", *argv, str(seen), **more)
     code, output = agent.finish(), agent.output()
     assert code == 3, output
@@ -304,7 +307,7 @@ def test_after_two_failures_there_are_no_more_gates(start: Start) -> None:
 # What multiprocessing spawns
 
 
-@pytest.mark.parametrize("how", ["threads", "nested"])
+@pytest.mark.parametrize("how", ["threads", "nested", "pool"])
 def test_children_come_from_templates(start: Start, how: str) -> None:
     agent = start("--warm", "json", "--", sys.executable, SPAWNS, how)
     assert outcome(agent, 0)["warm"]
@@ -384,7 +387,11 @@ def test_only_variables_of_a_generation_differ_between_two() -> None:
 
 
 def test_the_gate_needs_nothing_but_the_standard_library() -> None:
-    for module in (warm_gate, warm_process):
+    allowed = [
+        "from unitagent.workload.warm_process import (",
+        "from unitagent.workload.warm_record import Record",
+    ]
+    for module in (warm_gate, warm_process, warm_record):
         lines = Path(str(module.__file__)).read_text().splitlines()
         ours = [line for line in lines if re.match(r"\s*(from|import) unitagent", line)]
-        assert ours in ([], ["from unitagent.workload.warm_process import ("])
+        assert ours == (allowed if module is warm_gate else [])

@@ -276,6 +276,8 @@ REFUSED += [
     )
 ]
 REFUSED += [("UNIT_WARM_MODULES", text) for text in ("a b", "a,,b", "a.", "1a", "a/b")]
+REFUSED += [("UNIT_WARMUP_URL", text) for text in ("on", "ftp://h/x", "h/x", "http://")]
+REFUSED += [("UNIT_WARMUP_BODY", text) for text in ("{", "model", "a\nb")] + [("UNIT_WARMUP_SECONDS", "0")]
 REFUSED += [("UNIT_WARM", text) for text in ("on", "true", "always")]
 REFUSED += [
     ("UNIT_REDIS_URL", text)

@@ -208,6 +208,7 @@ class Launcher:
             *(completed.notices if completed else self._explain_alone(argv)),
             *warnings,
             *self._explain_unknown_health(asked, completed),
+            *self._explain_no_warm_up(asked, plan),
         )
         if plan is None:
             known, inflight = self._settings.traffic_port, self._make_inflight(None)
@@ -311,6 +312,19 @@ class Launcher:
             return ()
         because = f", because {completed.hidden}" if completed and completed.hidden else ""
         return (_UNKNOWN_HEALTH.format(because),)
+
+    def _explain_no_warm_up(self, asked: HealthProbePlan | None, plan: LaunchPlan | None) -> tuple[str, ...]:
+        """Return a warning if a warm-up request is wanted and none will be sent."""
+        wanted = self._settings.warmup_url
+        if self._rank or wanted == "off":
+            return ()
+        if asked is None:
+            why = "rank 0's workload has no health check after which it could be sent; set UNIT_HEALTH_URL"
+        elif wanted == "auto" and (plan is None or plan.warm_up is None):
+            why = "no request is known for this command; set the URL and UNIT_WARMUP_BODY"
+        else:
+            return ()
+        return (f"UNIT_WARMUP_URL={redaction.redact_url(wanted)}: {why}",)
 
     def _make_gang_info(self, gang: Gang) -> GangInfo:
         return GangInfo(

@@ -56,6 +56,15 @@ _SHARED_MEMORY = 30  # checks between two samples of the resources that the work
 _RETRY_PAUSE = 1.0  # seconds before failed work is tried again
 _TURNS_TO_SEND = 3  # of the event loop, until an exchange that was begun is sent
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
+_NEVER_WARM = {
+    "kind": "cold",
+    "why": "UNIT_WARM=off",
+    "fork_seconds": None,
+    "saved_seconds": None,
+    "late_imports": {},
+    "next": {"kind": "cold", "why": "UNIT_WARM=off"},
+    "message": None,
+}
 
 
 class Components(Struct, frozen=True, kw_only=True):
@@ -140,12 +149,12 @@ class Agent:
         return inflight.last if inflight is not None and draining else None
 
     @property
-    def start_report(self) -> dict[str, str] | None:
+    def start_report(self) -> dict[str, Any] | None:
         """How the workload was started, ``warm`` or ``cold``, and why; None before the first start."""
         warm = self._components.warm
         if warm is not None:
-            return warm.report_start()
-        return {"kind": "cold", "why": "UNIT_WARM=off"} if self._launch is not None else None
+            return warm.report_start(self.state.config.rank)
+        return _NEVER_WARM if self._launch is not None else None
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -380,7 +389,9 @@ class Agent:
             _log.error("%s", error)
             self._enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
-        self._enqueue_event(ev.Spawned, pid)
+        report = None if self._components.warm is None else self._components.warm.starter.report
+        self._enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
+        self._components.metrics.observe_start(warm=report is not None and report.warm)
         self._monitor.start_probes(launch, health=self.state.config.health)
         _log.info("started process %d: %s", pid, launch.describe_command())
 

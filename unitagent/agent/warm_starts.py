@@ -7,7 +7,7 @@ the imports run at a low priority where the kernel allows it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unitagent.core.probe_answers import is_ready
 from unitagent.system.threads import run_in_thread_or_here
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unitagent.core.state import State
     from unitagent.workload.warm_start import WarmStarter
 
+_KINDS = {True: "warm", False: "cold"}
 _FIRST_SECONDS = 120.0  # a start that imports for longer is not worth the wait
 
 
@@ -56,12 +57,22 @@ class WarmStarts:
         if report is not None and not report.warm and self._starting:
             self.starter.observe_children(await run_in_thread_or_here(list_pids))
 
-    def report_start(self) -> dict[str, str] | None:
-        """How the last start was made, and why; None before the first."""
+    def report_start(self, rank: int) -> dict[str, Any] | None:
+        """How the last start was made and the next one would be, and why; None before the first."""
         report = self.starter.report
         if report is None:
             return None
-        return {"kind": "warm" if report.warm else "cold", "why": report.why}
+        why = self.starter.explain_next()
+        following = f"cold: {why}" if why else "warm"
+        return {
+            "kind": _KINDS[report.warm],
+            "why": report.why,
+            "fork_seconds": report.fork_seconds,
+            "saved_seconds": report.saved_seconds,
+            "late_imports": self.starter.count_late_imports(),
+            "next": {"kind": _KINDS[not why], "why": why},
+            "message": f"rank {rank} started {report.describe()}; its next start is {following}",
+        }
 
     def close(self) -> None:
         """End what was built."""

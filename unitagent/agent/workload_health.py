@@ -9,6 +9,7 @@ Failures do not count before the workload has been healthy once, so checks begin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from unitagent.discovery.service_file import ServiceCheck as Stated
     from unitagent.frameworks.interface import LaunchPlan
     from unitagent.probes.health import HealthCheck
+    from unitagent.probes.warm_up import WarmUp
 
 OnVerdict = Callable[[HealthVerdict], None]
 OnProbe = Callable[[FailedProbe], None]
@@ -76,12 +78,14 @@ class HealthProbePlan(Struct, frozen=True):
         make_probe: makes the probe.
         description: what it checks, for people.
         origin: the setting that it comes from.
+        warms_up: it sends a warm-up request before the workload is healthy.
 
     """
 
     make_probe: Callable[[OnVerdict, OnProbe], HealthProbe]
     description: str
     origin: str
+    warms_up: bool = False
 
 
 class HealthProbeBuilder(Struct, frozen=True):
@@ -103,12 +107,15 @@ class HealthProbeBuilder(Struct, frozen=True):
         if not first:
             return self._build_port_probe()
         words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
+        warm_up = self._make_warm_up()
+        sent = (f"{warm_up.words} once",) if warm_up else ()
         return HealthProbePlan(
             lambda on_verdict, on_probe: HealthProbe(
-                first, life=life, traffic=traffic, on_verdict=on_verdict, on_probe=on_probe
+                first, life=life, traffic=traffic, warm_up=warm_up, on_verdict=on_verdict, on_probe=on_probe
             ),
-            ", then ".join(words),
+            ", then ".join((*words, *sent)),
             self._describe_origin(by_file=bool(stated)),
+            warms_up=warm_up is not None,
         )
 
     def _build_port_probe(self) -> HealthProbePlan | None:
@@ -124,12 +131,30 @@ class HealthProbeBuilder(Struct, frozen=True):
             failures=settings.health_failures,
             target=f"port {port}",
         )
+        warm_up = self._make_warm_up()
+        then = f", then {warm_up.words} once" if warm_up else ""
         return HealthProbePlan(
             lambda on_verdict, on_probe: HealthProbe(
-                [question], traffic=question, on_verdict=on_verdict, on_probe=on_probe
+                [question], traffic=question, warm_up=warm_up, on_verdict=on_verdict, on_probe=on_probe
             ),
-            f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known",
+            f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known{then}",
             f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
+            warms_up=warm_up is not None,
+        )
+
+    def _make_warm_up(self) -> WarmUp | None:
+        settings = self.resolved.settings
+        known = self.plan.warm_up if self.plan else None
+        if settings.warmup_url == "off" or (settings.warmup_url == "auto" and known is None):
+            return None
+        from unitagent.probes.warm_up import WarmUp  # noqa: PLC0415 (few ask for it)
+
+        url, body = known if settings.warmup_url == "auto" and known else (settings.warmup_url, None)
+        return WarmUp(
+            url=url,
+            body=settings.warmup_body or body,
+            seconds=settings.warmup_seconds,
+            startup=settings.startup,
         )
 
     def _describe_origin(self, *, by_file: bool) -> str:
@@ -204,12 +229,24 @@ class WorkloadMonitor:
 
     def start_probes(self, launch: Launch, *, health: bool) -> None:
         """Start probing this workload; its health only if ``health``."""
-        if health and launch.health_probe is not None:
-            self._probes.append(launch.health_probe.make_probe(self._on_verdict, self._on_probe))
+        plan = launch.health_probe if health else None
+        stall = None
         if self._stall and launch.gauges is not None:
-            self._probes.append(StallProbe(launch.gauges, self._stall, self._on_stall))
+            stall = StallProbe(launch.gauges, self._stall, self._on_stall)
+        if plan is not None and plan.warms_up and stall is not None:
+            self._probes.append(plan.make_probe(partial(self._await_warm_up, stall), self._on_probe))
+        else:
+            self._probes += [plan.make_probe(self._on_verdict, self._on_probe)] if plan is not None else []
+            self._probes += [stall] if stall is not None else []
         for probe in self._probes:
             probe.start()
+
+    def _await_warm_up(self, stall: StallProbe, verdict: HealthVerdict) -> None:
+        """Watch the progress once the workload is healthy: compiling for a warm-up is no stall."""
+        if verdict.healthy and stall not in self._probes:
+            self._probes.append(stall)
+            stall.start()
+        self._on_verdict(verdict)
 
     def stop_probes(self) -> None:
         """Stop all probes."""

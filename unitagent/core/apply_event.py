@@ -87,7 +87,9 @@ def _apply_workload_event(state: State, event: Event) -> State:
             settled = InstanceState.RUNNING if _awaits_health(state) else InstanceState.HEALTHY
             marks = replace(state.recovery.timestamps, spawned=state.now)
             return update_record(
-                state.with_workload(spawned=state.now, proven=False).with_recovery(timestamps=marks),
+                state.with_workload(spawned=state.now, start=event.start, proven=False).with_recovery(
+                    timestamps=marks
+                ),
                 pid=event.pid,
                 state=settled,
             )

@@ -118,10 +118,11 @@ class PeerHungUp(Struct, frozen=True):
 
 
 class Spawned(Struct, frozen=True):
-    """The workload's main process exists."""
+    """The workload's main process exists; ``start`` says how it was started, if that could be in two ways."""
 
     now: float
     pid: int
+    start: str = ""
 
 
 class WorkloadExited(Struct, frozen=True):

@@ -181,6 +181,14 @@ def _derive_barrier(before: State, after: State) -> Derived:
         yield EventKind.BARRIER, f"the barrier of generation {new.generation} opened for {many}: {place}"
 
 
+def _derive_start(before: State, after: State) -> Derived:
+    if after.workload.start and after.workload.spawned != before.workload.spawned:
+        yield (
+            EventKind.STATE,
+            f"{_describe_state(before, after)}: its workload started {after.workload.start}",
+        )
+
+
 def _derive_ready(before: State, after: State) -> Derived:
     marks = after.recovery.timestamps
     if after.config.rank == 0 and marks.ready is not None and before.recovery.timestamps.ready != marks.ready:
@@ -226,6 +234,7 @@ _RULES = (
     _derive_joined,
     _derive_generation,
     _derive_barrier,
+    _derive_start,
     _derive_ready,
     _derive_drain,
     _derive_isolation,

@@ -180,6 +180,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
         phase: What is left of the workload.
         grace: Seconds that it got to end, when last told to stop.
         spawned: When its main process existed.
+        start: How it was started, if that could be in two ways.
         proven: It has been healthy at least once.
         failed_checks: Its health checks that failed the last time, by what they ask.
         exit: How its main process ended; None while it lives, and again from the next barrier on.
@@ -195,6 +196,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
     phase: WorkloadPhase = WorkloadPhase.GONE
     grace: float = 0.0
     spawned: float = 0.0
+    start: str = ""
     proven: bool = False
     failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)
     exit: Exit | None = None

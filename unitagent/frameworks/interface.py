@@ -65,6 +65,8 @@ class LaunchPlan:
         ignores_sigterm: the engine ignores SIGTERM on this rank, so it is killed without a grace.
         restart_grace: seconds from SIGTERM to SIGKILL after a failure, where the engine ignores SIGTERM while
             it starts or when a peer has gone; None for the setting's default.
+        warm_up: URL, and JSON to post to it, that make the engine do what it leaves to its first request;
+            only at rank 0, None if no such request is known.
         warm_modules: what most of its start goes into importing, in each of its processes.
         notices: sentences to show once, at the start.
 
@@ -82,6 +84,7 @@ class LaunchPlan:
     required_processes: tuple[str, ...] = ()
     ignores_sigterm: bool = False
     restart_grace: float | None = None
+    warm_up: tuple[str, str] | None = None
     warm_modules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
 

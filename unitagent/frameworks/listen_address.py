@@ -67,6 +67,10 @@ class ListenAddress:
         address = f"{self.host}:{self.port}"
         return f"tcp://{address}" if self.tls else f"http://{address}/health"
 
+    def make_url(self, path: str) -> str:
+        """Return the URL of a request."""
+        return f"{'https' if self.tls else 'http'}://{self.host}:{self.port}{path}"
+
     @property
     def metrics_url(self) -> str | None:
         """The URL of its metrics; None with TLS."""

@@ -63,6 +63,8 @@ _WARM = (
     "uvloop",
 )
 _WARM_ON_CPU = "vllm.v1.worker.cpu_worker"  # that of GPUs may initialize CUDA when it is imported
+_COMPLETIONS = "/v1/completions"
+_WARM_UP = '{"prompt": "warm up", "max_tokens": 2, "temperature": 0}'  # it needs a prefill and a decode
 _REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself exits seconds after one of them, or never
 
 
@@ -261,7 +263,9 @@ def _add_endpoints(plan: LaunchPlan, command: SplitCommand, *, health: bool) -> 
     )
     if address is None:
         return plan
-    plan = replace(plan, traffic_port=address.port, health=address.health_url if health else None)
+    plan = replace(plan, traffic_port=address.port)
+    if health:
+        plan = replace(plan, health=address.health_url, warm_up=(address.make_url(_COMPLETIONS), _WARM_UP))
     if address.metrics_url is None or _NO_STATS.is_set(command.all_words):
         return plan
     return replace(plan, metrics_url=address.metrics_url, running_metrics=_RUNNING, progress_metric=_STEPS)

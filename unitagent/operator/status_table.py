@@ -56,6 +56,7 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     yield from _format_secrets(status.get("secrets"))
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
+    yield from _format_start(status.get("start"))
     yield from _format_past("last ordered restart", status.get("last_order"), now)
     yield from _format_past("last failure", status["failure"], now)
 
@@ -92,6 +93,11 @@ def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
         and one["type"] not in ("Ready", "RanksPresent")
         and one["message"] not in summary
     ]
+
+
+def _format_start(start: dict[str, Any] | None) -> list[str]:
+    """Format how the workload was started; nothing where there is only one way."""
+    return [f"start: {start['message']}"] if start and start.get("message") else []
 
 
 def _format_past(what: str, event: dict[str, Any] | None, now: float) -> list[str]:

@@ -28,6 +28,8 @@ from unitagent.system.addresses import explain_unreachable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from unitagent.probes.warm_up import WarmUp
+
     HealthCheck = Callable[[float], Awaitable[str]]
     """Takes a timeout in seconds; returns nothing when healthy, else one line why not. Never raises."""
 
@@ -120,7 +122,8 @@ class HealthVerdict(Struct, frozen=True):
 class HealthProbe:
     """Polls as long as one generation's workload runs.
 
-    First each question in order until it has its good answers; then the workload is healthy. From then on
+    First each question in order until it has its good answers, then a warm-up, if one is wanted; then the
+    workload is healthy. From then on
     ``life`` and ``traffic`` are asked side by side: the one says whether the workload is sick, the other
     whether it takes requests.
     """
@@ -131,11 +134,14 @@ class HealthProbe:
         *,
         life: ProbeSpec | None = None,
         traffic: ProbeSpec | None = None,
+        warm_up: WarmUp | None = None,
         on_verdict: Callable[[HealthVerdict], None],
         on_probe: Callable[[FailedProbe], None] = _ignore_probe,
     ) -> None:
         self._first = first
         self._lasting = [(each, fatal) for each, fatal in ((life, True), (traffic, False)) if each]
+        self._warm_up = warm_up
+        self._started = 0.0
         self._on_verdict = on_verdict
         self._on_probe = on_probe
         self._failing: set[str] = set()
@@ -147,6 +153,7 @@ class HealthProbe:
         self.stop()
         self._failing.clear()
         self.detail = "not asked yet"
+        self._started = asyncio.get_running_loop().time()
         self._task = asyncio.create_task(self._run_checks(), name="health")
 
     def stop(self) -> None:
@@ -158,6 +165,8 @@ class HealthProbe:
     async def _run_checks(self) -> None:
         for question in self._first:
             await self._wait_until_healthy(question)
+        if self._warm_up is not None:
+            await self._send_warm_up(self._warm_up)
         self._on_verdict(HealthVerdict(healthy=True, detail="ok"))
         await asyncio.gather(
             *(self._watch_health(question, fatal=fatal) for question, fatal in self._lasting)
@@ -171,6 +180,12 @@ class HealthProbe:
                 await asyncio.sleep(pause)
             with self._report_silence(question):
                 good = 0 if await self._run_check(question) else good + 1
+
+    async def _send_warm_up(self, warm_up: WarmUp) -> None:
+        """Send it, and report meanwhile what is waited for."""
+        self._report_probe(FailedProbe(warm_up.words, "warming up", answered=False))
+        await warm_up.send(asyncio.get_running_loop().time() - self._started)
+        self._report_probe(FailedProbe(warm_up.words, ""))
 
     async def _watch_health(self, question: ProbeSpec, *, fatal: bool) -> None:
         well, against = True, 0

@@ -1,4 +1,4 @@
-"""A blocking GET with ``requests`` on a socket that can be aborted; imported late, and only in a thread."""
+"""A blocking request, made by ``requests``, that can be aborted; imported late, and only in a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unitagent.probes.http_client import AbortableSocket, FetchedPage, FetchErro
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the caller chose whom to trust
 
 
-def get(request: FetchRequest, abortable: AbortableSocket) -> FetchedPage:
+def send(request: FetchRequest, abortable: AbortableSocket) -> FetchedPage:
     """Ask once; blocks at most a little longer than the timeout for each byte, or until it is aborted.
 
     Raises:
@@ -37,8 +37,16 @@ def get(request: FetchRequest, abortable: AbortableSocket) -> FetchedPage:
 
 def _read_response(session: requests.Session, request: FetchRequest) -> FetchedPage:
     headers = {"Accept-Encoding": "identity", "Connection": "close", "User-Agent": "unitagent"}
-    with session.get(
-        request.url, headers=headers, timeout=request.timeout, stream=True, allow_redirects=False
+    if request.body is not None:
+        headers["Content-Type"] = "application/json"
+    with session.request(
+        "GET" if request.body is None else "POST",
+        request.url,
+        data=request.body,
+        headers=headers,
+        timeout=request.timeout,
+        stream=True,
+        allow_redirects=False,
     ) as response:
         body = response.raw.read(request.limit + 1, decode_content=False)
         if len(body) > request.limit:

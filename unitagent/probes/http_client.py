@@ -1,4 +1,4 @@
-"""A GET that always ends.
+"""A request that always ends.
 
 The invariant: whatever the other side does (trickles bytes, sends without end, never answers), the caller
 has an answer or an error by the deadline, the event loop never blocks, and no thread is left behind.
@@ -64,6 +64,7 @@ class FetchRequest:
     Attributes:
         timeout: seconds for the whole of it, name resolution and body included.
         limit: bytes of body that are accepted.
+        body: JSON to post; None for a GET.
         verified: whether the certificate of an ``https`` server has to be a good one.
 
     """
@@ -71,6 +72,7 @@ class FetchRequest:
     url: str
     timeout: float
     limit: int
+    body: bytes | None = None
     verified: bool = True
 
 
@@ -84,9 +86,9 @@ async def fetch_url(request: FetchRequest) -> FetchedPage:
     connected = AbortableSocket()
 
     def fetch() -> FetchedPage:
-        from unitagent.probes.http_blocking import get  # noqa: PLC0415 (6 MiB; most ranks never ask)
+        from unitagent.probes.http_blocking import send  # noqa: PLC0415 (6 MiB; most ranks never ask)
 
-        return get(request, connected)
+        return send(request, connected)
 
     try:
         async with asyncio.timeout(request.timeout):

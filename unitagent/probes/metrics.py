@@ -77,6 +77,7 @@ class Metrics:
         self._info = (unit, service, str(rank), revision)
         self._restarts: Counter[tuple[str, str]] = Counter()
         self._exits: Counter[tuple[str]] = Counter()
+        self._starts: Counter[tuple[str]] = Counter()
         self._recoveries = Histogram(BUCKETS)
         self._stages: dict[tuple[str], float] = {}
         self._exchanges = Histogram(EXCHANGE_BUCKETS)
@@ -89,6 +90,10 @@ class Metrics:
     def observe_restart(self, reason: Reason, origin_rank: int | None) -> None:
         """Count a restart of the Unit that ``origin_rank``'s failure caused; None if none failed."""
         self._restarts[reason.value, "" if origin_rank is None else str(origin_rank)] += 1
+
+    def observe_start(self, *, warm: bool) -> None:
+        """Count a start of the workload."""
+        self._starts[("warm" if warm else "cold",)] += 1
 
     def observe_exit(self, code: int) -> None:
         """Count an end of the workload; ``code`` as a shell reports it (128 + signal)."""
@@ -163,6 +168,12 @@ class Metrics:
         )
 
     def _collect_moment(self, status: Mapping[str, Any], gauges: Gauges) -> Iterator[Metric]:
+        start = status.get("start") or {}
+        parts = (("fork", start.get("fork_seconds")), ("imports_saved", start.get("saved_seconds")))
+        text = "What the last warm start took, and CPU time of the imports that it saved."
+        yield _make_gauge("warm_start_seconds", text, [((part,), took) for part, took in parts], "part")
+        following = start["next"]["kind"] == "warm" if start.get("message") else None
+        yield _make_number("next_start_warm", "Whether the next start is warm (UNIT_WARM).", following)
         ordered = (status.get("last_order") or {}).get("at")
         yield _make_number("last_order_timestamp_seconds", "When a restart was last ordered.", ordered)
         ready: Mapping[str, Any] = next(
@@ -194,6 +205,8 @@ class Metrics:
     def _collect_counters(self) -> Iterator[Metric]:
         exits = self._exits
         yield _make_counter("workload_exits", "Workload exits on this instance, by exit code.", exits, "code")
+        text = "Workload starts on this instance: cold, or warm from a process that has imported the engine."
+        yield _make_counter("workload_starts", text, self._starts, "kind")
         text = "Failed health checks of rank 0's workload, those while it loads included."
         yield _make_counter("health_check_failures", text, {(): self._failed_checks})
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})

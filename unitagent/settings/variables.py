@@ -131,6 +131,8 @@ HOSTS = ValueType(
 PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and folders")
 MODULES = ValueType(setting_parsers.parse_modules, "a comma-separated list of Python modules")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
+WARMUP = ValueType(setting_parsers.parse_warm_up, "off, auto or an http:// or https:// URL")
+JSON_TEXT = ValueType(setting_parsers.parse_json_text, "JSON in one line")
 STORE = ValueType(
     setting_parsers.parse_store_url,
     "redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
@@ -357,6 +359,18 @@ class Settings:
     )
     health_failures: int = _workload(
         "UNIT_HEALTH_FAILURES", ATTEMPTS, "consecutive failures that end a generation", default="3"
+    )
+    warmup_url: str = _workload(
+        "UNIT_WARMUP_URL",
+        WARMUP,
+        "request to rank 0's workload once it is healthy, before the Unit is ready; auto: by framework",
+        default="off",
+    )
+    warmup_body: str | None = _workload(
+        "UNIT_WARMUP_BODY", JSON_TEXT, "JSON that this request posts", known="by framework, else a GET"
+    )
+    warmup_seconds: float = _workload(
+        "UNIT_WARMUP_SECONDS", PERIOD, "the most that this request may delay a start", default="60"
     )
     stall: float = _workload(
         "UNIT_STALL_SECONDS",

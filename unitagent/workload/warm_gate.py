@@ -46,15 +46,17 @@ from unitagent.workload.warm_process import (
     prepare_program,
     read_environment,
 )
+from unitagent.workload.warm_record import Record
 
 NAME, WAITING, TEMPLATE = "unit-gate", "unit-waiting", "unit-template"
-FORK, JOB, CONFIRMED = b"fork", b"job", b"ok"
+FORK, JOB, CONFIRMED, DIFFERS = b"fork", b"job", b"ok", "differs: "
 ANSWER_SECONDS = 2.0
 MOST_DESCRIPTORS = 250  # the kernel passes 253 at once; three are ours
 
 _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 15, 36, 37
 _CLONE = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine)  # the number of clone(2)
 _MESSAGE = 4096  # bytes
+_FIRST_TO_GO = "1000"  # what is only there to save time goes before the workload if memory is short
 _LONGEST = 500  # characters of a text in a message, which are up to 6 bytes each as JSON
 _SPAWN_MAIN = "from multiprocessing.spawn import spawn_main"
 # Read when a program or a library is loaded, or when Python starts; too late in a fork.
@@ -64,6 +66,10 @@ _AT_LOAD = (
 )  # fmt: skip
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class MismatchError(OSError):
+    """A process of this gate would not be what was asked for; one of a new gate may be."""
 
 
 # The service: forks on request
@@ -144,7 +150,8 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
     """Give a waiting process its job; it has begun when this returns.
 
     Raises:
-        OSError: it refuses, does not answer in time, or has ended; it must be killed.
+        MismatchError: it would not be the same as a cold one.
+        OSError: it fails, does not answer in time, or has ended. In each case it must be killed.
 
     """
     memory = os.memfd_create("unit-job")
@@ -157,11 +164,14 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
     finally:
         os.close(memory)
     if answer != CONFIRMED:
-        raise OSError(answer.decode(errors="replace") or "it ended")
+        why = answer.decode(errors="replace")
+        if why.startswith(DIFFERS):
+            raise MismatchError(why[len(DIFFERS) :])
+        raise OSError(why or "it ended")
 
 
-def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
-    """Wait for a job, become what it says, and return the call that runs it.
+def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], object], bool]:
+    """Wait for a job, become what it says, and return the call that runs it, and whether it was spawned.
 
     Ends this process if there is no job, or if it cannot do it.
     """
@@ -171,18 +181,19 @@ def take_job(image: Image, conversation: socket.socket) -> Callable[[], object]:
             os._exit(0)
         job: Job = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         os.close(fds[0])
+        write_oom_score(image.oom_score)
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
         become(image, job)
         program = prepare_program(image, job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
-        why = str(error) if isinstance(error, RefusalError) else repr(error)
+        why = f"{DIFFERS}{error}" if isinstance(error, RefusalError) else repr(error)
         try:
             conversation.sendall(why.encode(errors="replace")[:_MESSAGE])
         finally:
             os._exit(1)
     conversation.close()
-    return program
+    return program, bool(job["spawned"])
 
 
 def move_up(link: socket.socket) -> socket.socket:
@@ -200,8 +211,12 @@ def move_up(link: socket.socket) -> socket.socket:
 class Spawner:
     """Spawns multiprocessing's children from the template of one process, its owner."""
 
-    def __init__(self, image: Image, link: socket.socket) -> None:
-        self._image, self._link = image, move_up(link)  # the owner's descriptors have the numbers as cold
+    def __init__(self, image: Image, record: Record, link: socket.socket) -> None:
+        self._image, self._record, self._link = (
+            image,
+            record,
+            move_up(link),
+        )  # the owner's descriptors have the numbers as cold
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._stock: Any = util.spawnv_passfds
@@ -212,6 +227,7 @@ class Spawner:
         words = [os.fsdecode(word) for word in args]
         if len(words) < 3 or not words[-2].startswith(_SPAWN_MAIN):  # noqa: PLR2004
             return int(self._stock(path, args, passfds))  # not a process of the user's
+        self._record.note_environment(read_environment())
         numbers = sorted({*map(int, passfds), *(n for n in range(3) if describe_descriptor(n))})
         why = self._explain_cold(path, numbers)
         if not why:
@@ -297,6 +313,24 @@ class Spawner:
 # Its life
 
 
+def read_oom_score() -> str:
+    """Return how soon the kernel ends this process if memory is short; empty if it is hidden."""
+    try:
+        with open("/proc/self/oom_score_adj", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def write_oom_score(score: str) -> None:
+    """Set it, where the kernel allows that."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write(score)
+    except OSError:
+        pass
+
+
 def build_image(plan: Job, link: socket.socket) -> Image:
     """Import everything and report; ends this process if it may not be forked."""
     began = time.monotonic()
@@ -305,11 +339,13 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     if os.getppid() != plan["agent"]:
         os._exit(1)
     before = lower_priority()
+    image.oom_score = read_oom_score()
+    write_oom_score(_FIRST_TO_GO)
     sys.argv[:] = plan["argv"]
     image.set_first_path(plan["path"])
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of an import is found, too
     try:
-        image.import_modules(plan["modules"])
+        image.import_modules(plan["modules"], plan["late"])
         image.check_clean({0, 1, 2, link.fileno()})
     except NotCleanError as error:
         link.sendall(json.dumps({"refused": str(error)[:_LONGEST]}).encode())
@@ -323,28 +359,31 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)
     absent = ", ".join(image.absent)[:_LONGEST]
-    link.sendall(json.dumps({"ready": seconds, "modules": len(sys.modules), "absent": absent}).encode())
+    report = {"ready": seconds, "cpu": round(time.process_time(), 3), "modules": len(sys.modules)}
+    link.sendall(json.dumps({**report, "absent": absent}).encode())
     return image
 
 
 def main() -> Callable[[], object]:
     """Serve the agent; return, in each process that is forked for a job, the call that runs it."""
     link = socket.socket(fileno=int(sys.argv[1]))
-    for name in (__name__, Image.__module__):
+    for name in (__name__, Image.__module__, Record.__module__):
         del sys.modules[name]  # the command sees none of it
     with open(int(sys.argv[2]), encoding="utf-8") as file:
         plan = json.load(file)
+    record = Record(int(sys.argv[4]))
     image = build_image(plan, link)
     conversation = serve(link)
     while True:
-        program = take_job(image, conversation)
-        template = fork_template(image)
+        program, spawned = take_job(image, conversation)
+        template = fork_template(image, record)
         if template is None:
+            record.follow_imports(int(spawned))
             return program
         conversation = serve(template)
 
 
-def fork_template(image: Image) -> socket.socket | None:
+def fork_template(image: Image, record: Record) -> socket.socket | None:
     """Fork a template for what this process will spawn; return the link to its owner in that alone.
 
     It is out of the group of its owner and has nothing of it open. If there can be none, all is spawned cold.
@@ -354,13 +393,14 @@ def fork_template(image: Image) -> socket.socket | None:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if fork_hidden():
             its.close()
-            Spawner(image, mine)
+            Spawner(image, record, mine)
             return None
     except OSError:
         return None
     try:
         mine.close()
         hide_process(TEMPLATE, its)
+        write_oom_score(_FIRST_TO_GO)
         os.setpgid(0, 0)
         os.chdir("/")
         image.command_line.show([TEMPLATE], {})

@@ -15,12 +15,13 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitagent.system import procfs, working_directory
-from unitagent.workload import warm_gate, warm_process
+from unitagent.workload import warm_gate, warm_process, warm_record
 from unitagent.workload.environment import MARKER, OF_GENERATION
 from unitagent.workload.python_command import PythonCommand
 
@@ -34,7 +35,8 @@ _log = logging.getLogger(__name__)
 _FORK_SECONDS = 2.0
 _IMPORT_SECONDS = 600.0
 _ROOM = 4096  # bytes by which the command line of a later generation may be longer
-_CODE = (warm_process.__name__, warm_gate.__name__)  # in the order in which one imports the other
+# in the order in which one imports the others
+_CODE = (warm_process.__name__, warm_record.__name__, warm_gate.__name__)
 # The gate's code comes through a descriptor: a bundle has no file of it, and the engine's Python no package.
 _BOOT = """
 import json, sys, types
@@ -54,6 +56,7 @@ class GatePlan:
         modules: what it imports.
         environment: what its generations are given, without what is new in each.
         learned: what multiprocessing's children were given; empty if none were seen.
+        late: what it imports besides, because earlier warm starts have imported it themselves.
 
     """
 
@@ -61,6 +64,7 @@ class GatePlan:
     modules: tuple[str, ...]
     environment: Mapping[str, str]
     learned: Mapping[str, str]
+    late: tuple[str, ...] = ()
 
     def explain_mismatch(self, command: PythonCommand, env: Mapping[str, str]) -> str:
         """Return why this start cannot come from the gate; empty if it can."""
@@ -75,8 +79,9 @@ class GatePlan:
         return f"the variable {min(changed)} has changed" if changed else ""
 
     def covers(self, other: GatePlan) -> bool:
-        """Whether a gate of this plan is as good as one of another: what was learned first is good enough."""
-        same = self.modules == other.modules and bool(self.learned) >= bool(other.learned)
+        """Whether a gate of this plan is as good as one of another; any learned environment is."""
+        same = self.modules == other.modules
+        same = same and bool(self.learned) >= bool(other.learned) and self.late == other.late
         return same and not self.explain_mismatch(other.command, other.environment)
 
     def choose_environment(self) -> dict[str, str]:
@@ -100,6 +105,8 @@ class Gate:
         plan: what it was built for.
         pid: of the gate; 0 once it has ended.
         waiting: pid of the process that waits for a job; None if there is none.
+        import_seconds: CPU time of the gate's imports.
+        fork_seconds: from the request for the process that waits until it did.
 
     """
 
@@ -110,6 +117,11 @@ class Gate:
         self.plan = plan
         self.pid = 0
         self.waiting: int | None = None
+        self.import_seconds = self.fork_seconds = 0.0
+        self._asked = 0.0
+        self._record: int | None = None
+        self._imports: dict[str, list[str]] = {}
+        self._environment: dict[str, str] = {}
         self._reaper, self._inherited, self._on_end = reaper, inherited, on_end
         self._link: socket.socket | None = None
         self._pipes: list[int] = []
@@ -135,8 +147,11 @@ class Gate:
             "argv": command.argv,
             "path": command.find_first_path(folder),
             "modules": self.plan.modules,
+            "late": self.plan.late,
         }
+        self._record = warm_record.create_memory()
         handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_code())]
+        handles.append(os.dup(self._record))
         pipes = {number: os.pipe() for number in captured}
         self._pipes = [read_end for read_end, _ in pipes.values()]
         padding = "0" * (sum(len(os.fsencode(word)) + 1 for word in command.words) + _ROOM)
@@ -164,6 +179,15 @@ class Gate:
         mine.setblocking(False)
         asyncio.get_running_loop().add_reader(mine.fileno(), self._read_message)
         self._limit_wait(_IMPORT_SECONDS, "its gate does not finish importing")
+
+    def read_record(self) -> tuple[dict[str, list[str]], dict[str, str]]:
+        """Return what the processes of each role have imported themselves, and the environment of the first
+        one that was spawned.
+        """
+        if self._record is not None:
+            self._imports = warm_record.read_imports(self._record)
+            self._environment = warm_record.read_environment(self._record)
+        return self._imports, self._environment
 
     def explain_absence(self) -> str:
         """Return why no process waits for a job; empty if one does."""
@@ -224,8 +248,10 @@ class Gate:
         if "refused" in report:
             self._fail(str(report["refused"]))
             return
+        self.import_seconds = float(report["cpu"])
+        late = f", {len(self.plan.late)} of them as earlier starts did" if self.plan.late else ""
         absent = f", without {report['absent']}" if report["absent"] else ""
-        what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{absent}"
+        what = f"{report['modules']} modules were imported in {report['ready']:.1f} s{late}{absent}"
         _log.info("the next start is warm: %s", what)
         self._request_process()
 
@@ -234,14 +260,15 @@ class Gate:
         if self._link is None:
             return
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._conversation, self._why = mine, "its gate has not forked in time"
+        self._conversation, self._why = mine, "its gate has not forked yet"
         with its:
             try:
                 socket.send_fds(self._link, [warm_gate.FORK], [its.fileno()])
             except OSError as error:
                 self._fail(f"its gate does not answer: {error}")
                 return
-        self._limit_wait(_FORK_SECONDS, self._why)
+        self._asked = time.monotonic()
+        self._limit_wait(_FORK_SECONDS, "its gate does not fork")
 
     def _take_process(self, pid: int) -> None:
         """Watch a process that the gate has forked; it runs nothing yet."""
@@ -251,6 +278,7 @@ class Gate:
             self._fail("the process that its gate forked has ended")
             return
         self.waiting, self._why = pid, ""
+        self.fork_seconds = time.monotonic() - self._asked
         self._reaper.watch_child(pid, self._on_waiting_exit, service=True)
 
     def _on_waiting_exit(self, ended: Exit) -> None:
@@ -282,6 +310,10 @@ class Gate:
 
     def _release(self) -> None:
         self._stop_timer()
+        if self._record is not None:
+            self.read_record()
+            os.close(self._record)
+            self._record = None
         self._close_pipes()
         if self._link is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())

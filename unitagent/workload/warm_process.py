@@ -223,11 +223,13 @@ class Image:
         self.imported: dict[bytes, bytes] = {}
         self.removed: frozenset[bytes] = frozenset()
         self._first_path = ""  # what -c has put there
+        self.oom_score = ""
         self.files: dict[str, tuple[int, int] | None] = {}
         self.absent: list[str] = []
 
-    def import_modules(self, names: list[str]) -> None:
-        """Import what an engine will need; a module that is not installed is passed over.
+    def import_modules(self, names: list[str], late: list[str]) -> None:
+        """Import what an engine will need; a module that is not installed is passed over. ``late`` are those
+        that earlier starts have imported themselves.
 
         Raises:
             NotCleanError: a module cannot be imported.
@@ -236,7 +238,7 @@ class Image:
         before, state = dict(os.environb), describe_import_state()
         with contextlib.suppress(Exception):  # it finds the command line only while that is in its place
             importlib.import_module("setproctitle").getproctitle()
-        for name in names:
+        for name in (*names, *late):
             try:
                 importlib.import_module(name)
             except BaseException as error:  # whatever it is, it would not happen cold
@@ -244,7 +246,7 @@ class Image:
                 if not missing or not f"{name}.".startswith(f"{missing}."):
                     raise NotCleanError(f"importing {name} fails: {error!r}"[:500]) from error
                 self.absent.append(name)
-        if len(self.absent) == len(names):
+        if self.absent[: len(names)] == names:
             raise NotCleanError(f"none of its modules is installed: {', '.join(names)}")
         if changed := [name for name, value in describe_import_state().items() if state[name] != value]:
             raise NotCleanError(f"its imports change {', '.join(sorted(changed))}")

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from unitagent.errors import CommandError
-from unitagent.system import procfs, working_directory
+from unitagent.system import procfs, redaction, working_directory
 from unitagent.workload import warm_gate, warm_process
 from unitagent.workload.environment import MARKER
 from unitagent.workload.python_command import PythonCommand, UnresolvedError, resolve_python, resolve_warm
@@ -30,15 +31,33 @@ _log = logging.getLogger(__name__)
 
 _FAILURES = 2  # in a row; then there are no more gates
 _LOOK = 0.02
+_LONGEST = 500  # characters of a reason
+_WHO = {"main": "the main process", "children": "those that it spawned"}
 _SPAWNED = "--multiprocessing-fork"
 
 
 @dataclass(frozen=True, slots=True)
 class StartReport:
-    """How the workload was started; ``why`` it was cold."""
+    """How the workload was started.
+
+    Attributes:
+        warm: from a process of the gate, else by an exec.
+        why: it was cold; empty if it was not.
+        fork_seconds: that the fork took, most of which came before the start, and the start; None if cold.
+        saved_seconds: CPU time of the imports that the gate has done for it; None if cold.
+
+    """
 
     warm: bool
     why: str = ""
+    fork_seconds: float | None = None
+    saved_seconds: float | None = None
+
+    def describe(self) -> str:
+        """Return ``cold: WHY``, or ``warm`` with its times."""
+        if not self.warm:
+            return f"cold: {self.why}"
+        return f"warm (forked in {self.fork_seconds:.3f} s; {self.saved_seconds:.1f} s of imports saved)"
 
 
 class WarmStarter:
@@ -73,12 +92,15 @@ class WarmStarter:
         self._why = "its gate is built once the Unit is ready"
         self._failures = 0
         self._learned: dict[str, str] = {}
+        self._late: dict[str, list[str]] = {}
+        self._takes_late = True
         self._proven = True  # the last warm workload has been ready
 
     def prepare(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> None:
         """Build a gate for the next starts of this command, unless there is one or it cannot be had."""
         if self._failures >= _FAILURES:
             return
+        self._read_record()
         try:
             plan = self._make_plan(argv, env, modules)
         except Exception as error:  # noqa: BLE001  # whatever it is, the next start is cold
@@ -88,10 +110,14 @@ class WarmStarter:
             if self._gate.plan.covers(plan):
                 return
             self._gate.close()
+        self._build_gate(plan)
+
+    def _build_gate(self, plan: GatePlan) -> None:
         self._gate = Gate(plan, self._reaper, self._inherited, self._lose_gate)
         try:
             self._gate.build(self._captured)
         except (OSError, CommandError, ValueError) as error:  # ValueError: a variable that no exec takes
+            self._gate.close()
             self._lose_gate(f"its gate cannot be started: {error}")
 
     def start_process(
@@ -108,12 +134,15 @@ class WarmStarter:
         try:
             pid = self._start_warm(argv, env, pipes)
         except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
-            self.report = StartReport(warm=False, why=str(error))
-            _log.info("the workload starts cold: %s", error)
+            self.report = StartReport(warm=False, why=_shorten(str(error) or repr(error)))
+            _log.info("the workload starts %s", self.report.describe())
             return None
-        self.report, self._proven = StartReport(warm=True), False
-        _log.info("the workload starts warm, as process %d", pid)
+        self._proven = False
         return pid
+
+    def explain_next(self) -> str:
+        """Return why the next start would be cold; empty if it would be warm."""
+        return self._why if self._gate is None else self._gate.explain_absence()
 
     async def wait_until_settled(self, seconds: float) -> None:
         """Wait until a start would be warm, or there is no gate, at most this long."""
@@ -134,6 +163,10 @@ class WarmStarter:
             if _SPAWNED in words and MARKER in found:
                 self._learned = found
 
+    def count_late_imports(self) -> dict[str, int]:
+        """Return how many modules the warm starts so far have imported themselves, by role."""
+        return {role: len(names) for role, names in self._late.items()}
+
     def confirm_ready(self) -> None:
         """The workload is ready: what was started warm has proven itself."""
         if not self._proven:
@@ -148,15 +181,36 @@ class WarmStarter:
     def close(self) -> None:
         """End the gate."""
         if self._gate is not None:
+            self._read_record()
             self._gate.close()
             self._gate = None
+
+    def _read_record(self) -> None:
+        """Take what the gate's processes tell of themselves; what each role tells first is good enough."""
+        if self._gate is None:
+            return
+        late, environment = self._gate.read_record()
+        if not self._learned and MARKER in environment:
+            self._learned = environment
+        for role, names in late.items():
+            if names and not self._late.get(role):
+                self._late[role] = names
+                told = f"{len(names)} modules that {_WHO[role]} still imported"
+                _log.info("the next gate has %s", told)
 
     def _make_plan(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> GatePlan:
         if not self._reaper.adopts_orphans:
             raise UnresolvedError("the kernel does not hand orphans to this agent")
         with working_directory.in_start_directory():
             command = resolve_warm(argv, env, modules)
-        return GatePlan(command, tuple(modules), drop_generation(env), drop_generation(self._learned))
+        late = dict.fromkeys(name for names in self._late.values() for name in names)
+        return GatePlan(
+            command,
+            tuple(modules),
+            drop_generation(env),
+            drop_generation(self._learned),
+            tuple(late) if self._takes_late else (),
+        )
 
     def _start_warm(self, argv: Sequence[str], env: Mapping[str, str], pipes: Mapping[int, int]) -> int:
         gate = self._gate
@@ -166,20 +220,28 @@ class WarmStarter:
             raise UnresolvedError(why)
         command = resolve_python(argv, env)
         if why := gate.plan.explain_mismatch(command, env):
-            self.close()
-            self._why = why
+            self._replace_gate(why)
             raise UnresolvedError(why)
         handles = {number: number for number in warm_process.list_descriptors() if _is_inherited(number)}
         handles |= pipes
         if len(handles) > warm_gate.MOST_DESCRIPTORS:
             raise UnresolvedError(f"it inherits {len(handles)} descriptors")
+        began = time.monotonic()
         job = self._describe_job(command, env, gate.plan.learned, sorted(handles))
+        forked, saved = gate.fork_seconds, gate.import_seconds
         try:
             fds = [handles[number] for number in sorted(handles)]
-            return gate.start_process(job, fds, self._answer_seconds)
+            pid = gate.start_process(job, fds, self._answer_seconds)
+        except warm_gate.MismatchError as error:
+            self._replace_gate(str(error))
+            raise
         except OSError as error:
             self._drop_gate(str(error) or repr(error))
             raise
+        took = round(forked + time.monotonic() - began, 3)
+        self.report = StartReport(warm=True, fork_seconds=took, saved_seconds=saved)
+        _log.info("the workload starts %s, as process %d", self.report.describe(), pid)
+        return pid
 
     def _describe_job(
         self, command: PythonCommand, env: Mapping[str, str], learned: Mapping[str, str], numbers: list[int]
@@ -205,11 +267,25 @@ class WarmStarter:
 
     def _lose_gate(self, why: str) -> None:
         """The gate has ended by itself."""
+        self._read_record()
+        gate = self._gate
+        if gate is not None and gate.plan.late and not gate.import_seconds:
+            _log.warning("warm start: the next gate is built without what was imported late: %s", why)
+            self._takes_late = False
+            self._build_gate(replace(gate.plan, late=()))
+            return
         _log.warning("warm start: %s", why)
         self._count_failure(why)
 
+    def _replace_gate(self, why: str) -> None:
+        """Start cold now, for no fault of the gate's; another one is built after that."""
+        self.close()
+        self._why = why
+
     def _drop_gate(self, why: str) -> None:
-        """Start cold next, and build another gate after that."""
+        """Start cold next, and build another gate after that, without what this one had learned to import."""
+        if self._gate is not None and self._gate.plan.late:
+            self._takes_late = False
         self.close()
         self._count_failure(why)
 
@@ -219,6 +295,11 @@ class WarmStarter:
         self._why = why
         if self._failures >= _FAILURES:
             self._why = f"warm start is off after {self._failures} failures: {why}"
+
+
+def _shorten(why: str) -> str:
+    """Make a line of a reason that may quote an exception of the engine's, for everyone to read."""
+    return redaction.redact_text(" ".join(why.split()))[:_LONGEST]
 
 
 def _is_inherited(number: int) -> bool:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,11 @@ def spawn_from_threads() -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == [1, 2, 3, 4, 5, 6], results
+
+
+def spawn_a_pool() -> None:
+    with ProcessPoolExecutor(8, mp_context=CONTEXT) as pool:
+        assert list(pool.map(abs, range(-64, 0))) == list(range(64, 0, -1))
 
 
 def hand_on_many() -> None:
@@ -93,6 +99,7 @@ def wait_with_child() -> None:
 
 WAYS: dict[str, Callable[[], object]] = {
     "threads": spawn_from_threads,
+    "pool": spawn_a_pool,
     "nested": lambda: spawn(nest, 1, 2),
     "many": hand_on_many,
     "elsewhere": lambda: spawn_after(lambda: os.dup2(os.open("/dev/null", os.O_WRONLY), 1)),

@@ -16,14 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from unitagent import engine_commands, setting_parsers
-from unitagent.agent.launch import list_replaced_variables, place_caches
+from unitagent.agent.launch import Launcher, list_replaced_variables, place_caches
 from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
 from unitagent.core.probe_paths import LIVE
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
 from unitagent.operator import probe_client
-from unitagent.operator.doctor import container_checks, network_checks, store_checks, variable_checks
+from unitagent.operator.doctor import (
+    container_checks,
+    network_checks,
+    store_checks,
+    variable_checks,
+    warm_checks,
+)
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 from unitagent.operator.doctor.store_checks import query_store
 from unitagent.operator.store_locator import ask_own_agent
@@ -36,8 +42,9 @@ from unitagent.system.addresses import is_loopback
 from unitagent.system.host_port import join_host_port
 from unitagent.system.memory import read_available
 from unitagent.system.threads import run_in_thread_or_here
-from unitagent.workload import engine_caches, file_warmer
+from unitagent.workload import engine_caches, engine_python, file_warmer
 from unitagent.workload.leftovers import has_agent
+from unitagent.workload.python_command import UnresolvedError, resolve_warm
 from unitagent.workload.reaper import become_subreaper
 from unitagent.workload.resource_release import find_gpu_holders
 
@@ -240,6 +247,7 @@ def _check_machine(resolved: Resolved | None, place: variable_checks.AddressCont
     ]
     if resolved is not None:
         findings += [*check_caches(resolved), *check_warm_files(resolved)]
+        findings += check_warm(resolved, place.ifname, place.ip)
         grace, source = resolved.settings.stop_grace, resolved.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(
             container_checks.judge_grace(grace, source, container_checks.detect_engine(os.environ))
@@ -278,6 +286,32 @@ def check_warm_files(resolved: Resolved) -> Findings:
         return [container_checks.judge_warm_files(f"{error.strerror}: {error.filename}", "")]
     refusal = file_warmer.explain_refusal(sizes, read_available())
     return [container_checks.judge_warm_files(refusal, file_warmer.find_bypass(resolved.settings.command))]
+
+
+def check_warm(resolved: Resolved, ifname: str, ip: str) -> Findings:
+    """Check whether COMMAND would start warm; nothing is found where ``UNIT_WARM`` is off."""
+    mode = resolved.settings.warm
+    if mode == "off":
+        return []
+    if not resolved.settings.command:
+        return [warm_checks.judge_no_command(mode)]
+    try:
+        launcher = Launcher(resolved, resolved.settings.rank or 0, (ifname, ip or "127.0.0.1"), marker="")
+        launch = launcher.prepare_dry_run(resolved.settings.master_address)
+        command = resolve_warm(launch.argv, launch.env, launch.warm_modules)
+        python = engine_python.ask_python(command, launch.env, launch.warm_modules)
+    except (ConfigurationError, UnresolvedError, OSError, ValueError) as error:
+        return [warm_checks.judge_cold(str(error))]
+    found = warm_checks.WarmStart(
+        command.interpreter,
+        python.version,
+        launch.warm_modules,
+        python.absent,
+        python.hooks,
+        engine_python.explain_kernel(),
+        shows_environment=engine_python.shows_environment(),
+    )
+    return [warm_checks.judge_warm(found)]
 
 
 def _read_workload_environment(resolved: Resolved | None) -> dict[str, str]:
