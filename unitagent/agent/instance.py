@@ -39,6 +39,7 @@ from unitagent.probes.metrics import Metrics
 from unitagent.probes.peers import PeerAsker, Peers
 from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
 from unitagent.settings import Resolved, Settings
+from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
@@ -49,6 +50,8 @@ from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
+    from unitagent.agent.evidence_collection import EvidenceCollection
+    from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
@@ -92,13 +95,14 @@ class Membership(Struct, frozen=True):
     store: RedisStore
     registry: Registry
     history: UnitHistory
+    url: str | LocationSource
 
 
 @contextlib.asynccontextmanager
 async def _open_stores(
     settings: Settings, incarnation: str, context: ProcessContext, there: Store, file: SecretFile
-) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory]]:
-    """The store, its list of Units and the Unit's history."""
+) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory, str | LocationSource]]:
+    """The store, its list of Units, the Unit's history, and where they are."""
     where, server = there
     if server is not None:
         await server.wait_until_ready()
@@ -118,7 +122,7 @@ async def _open_stores(
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(where.url, timeout=timeout, keys=context.keys)
-        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout)
+        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout), where.url
     finally:
         await store.close()
         if server is not None and settings.size > 1:
@@ -214,6 +218,7 @@ async def _run_placed(
             history=history,
             warmer=warmer,
             hook=_make_hook(settings, context),
+            evidence=_make_evidence(settings, context, membership),
             warm=warm,
         )
     )
@@ -300,6 +305,26 @@ def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None
     from unitagent.agent.hook import HookRunner  # noqa: PLC0415 (few users have one)
 
     return HookRunner(settings.hook, context.reaper, context.inherited_signals, os.environ)
+
+
+def _make_evidence(
+    settings: Settings, context: ProcessContext, membership: Membership
+) -> EvidenceTrigger | None:
+    """Make what collects evidence; most of it is imported when there is something to collect."""
+    if settings.evidence <= 0:
+        return None
+    from unitagent.agent.evidence_trigger import EvidenceTrigger  # noqa: PLC0415 (it can be off)
+
+    def make_collection() -> EvidenceCollection:
+        from unitagent.agent.evidence_collection import EvidenceCollection  # noqa: PLC0415 (few ever fail)
+        from unitagent.evidence.folder import choose_root  # noqa: PLC0415
+        from unitagent.store.evidence_index import EvidenceIndex  # noqa: PLC0415
+
+        index = EvidenceIndex(settings.unit, membership.url, timeout=settings.timing.operation_timeout)
+        root = choose_root(settings.evidence_dir, os.environ)
+        return EvidenceCollection(index, context.reaper, root, settings.unit, membership.me.rank)
+
+    return EvidenceTrigger(settings.evidence, make_collection)
 
 
 def _make_command_checks(context: ProcessContext) -> CommandChecks:

@@ -193,6 +193,10 @@ class Workload:
 
         return await run_in_thread_or_here(lambda: sample_usage(one.pid for one in self._list_members()))
 
+    def read_last_output(self) -> list[str]:
+        """Return the last lines that the workload has written to stderr; none if that is not relayed."""
+        return self._stderr.read_tail() if self._stderr is not None else []
+
     def list_pids(self) -> list[int]:
         """Return the pids of the workload's processes, as far as a quick look finds them. Blocks."""
         return [one.pid for one in self._list_members()]

@@ -1,0 +1,334 @@
+"""Runs the collector as a child of the agent, lists what it found in the store, and compares the ranks.
+
+The invariants: the agent's loop never waits for a disk, for ``/proc`` or for a program; the collector does,
+and the agent stops waiting for it at the deadline. The collector is no part of the workload, so one that
+hangs delays neither a stop nor the proof that nothing is left; it is never killed, since its programs would
+become orphans that count as workload: it ends them itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+import unitagent
+from unitagent.core.model import Reason
+from unitagent.errors import StoreError
+from unitagent.evidence import folder
+from unitagent.evidence.comparison import compare_ranks
+from unitagent.evidence.reports import RankEvidence, read_reports
+from unitagent.store.evidence_index import LONGEST_ENTRY
+from unitagent.system.safe_output import escape_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from unitagent.core.exits import Exit
+    from unitagent.core.model import Failure
+    from unitagent.core.state import State
+    from unitagent.store.evidence_index import EvidenceIndex
+    from unitagent.workload.reaper import Reaper
+
+_log = logging.getLogger(__name__)
+
+_START = "import sys; sys.path.insert(0, sys.argv[1]); from unitagent.evidence.collector import main; main()"
+_PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG")
+_SPAWN_SECONDS = 0.2  # of the time that is given, for the start of the collector and its last report
+_PIECE = 64 * 1024
+_MOST_REPORTED = 1 << 20  # bytes
+_MOST_COLLECTORS = 2  # that hang; then nothing more is collected
+_MARGIN = 2.0  # seconds that rank 0 waits for the others' entries beyond the time that they have
+_PAUSES = (0.1, 0.2, 0.3, 0.5, 1.0)  # between two looks for them; the last one repeats
+_LONGEST_STEP = 1000  # characters
+
+Texts = dict[str, list[str]]
+
+
+class EvidenceCollection:
+    """Collects for one rank, again and again.
+
+    Args:
+        index: where other ranks and people find it.
+        reaper: of the collector.
+        root: the folder of all evidence, and whether it is the default one.
+        rank: in whose name it is kept.
+
+    """
+
+    def __init__(
+        self, index: EvidenceIndex, reaper: Reaper, root: tuple[str, bool], unit: str, rank: int
+    ) -> None:
+        self._index = index
+        self._reaper = reaper
+        self._private = root[1]
+        self._folder = folder.locate_folder(root[0], unit, rank)
+        self._living: dict[int, CollectorReports] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def collect(self, state: State, texts: Texts, seconds: float, interrupted: asyncio.Event) -> None:
+        """Look at the living workload within ``seconds``, or until ``interrupted``; what was seen is written,
+        listed and compared after that.
+        """
+        began = time.monotonic()
+        reports = self._start_collector(state, texts, seconds, live=True)
+        if reports is None:
+            return
+        await _wait_for_either(reports.seen, interrupted, seconds)
+        if interrupted.is_set():
+            reports.stop()
+        took = time.monotonic() - began
+        _log.info("the stop waited %.2f s for evidence of generation %d", took, state.me.generation)
+        self._start_task(self._publish(state, reports, seconds, compares=True))
+
+    def begin(self, state: State, texts: Texts, seconds: float) -> None:
+        """Collect what is left of a workload that is gone, in the background."""
+        if (reports := self._start_collector(state, texts, seconds, live=False)) is not None:
+            self._start_task(self._publish(state, reports, seconds, compares=False))
+
+    async def close(self) -> None:
+        """Stop waiting, and tell collectors to end."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for reports in self._living.values():
+            reports.stop()
+        await self._index.close()
+
+    def _start_task(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_task_end)
+
+    def _on_task_end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.warning("the evidence is not complete: %r", error)
+
+    # the collector
+
+    def _start_collector(
+        self, state: State, texts: Texts, seconds: float, *, live: bool
+    ) -> CollectorReports | None:
+        """Start a collector; None if those before it still hang."""
+        if len(self._living) >= _MOST_COLLECTORS:
+            _log.warning("no evidence is collected: earlier collectors still hang")
+            return None
+        request = {
+            "agent": os.getpid(),
+            "spared": sorted(self._reaper.services),
+            "folder": str(self._folder),
+            "private": self._private,
+            "generation": state.me.generation,
+            "seconds": max(seconds - _SPAWN_SECONDS, seconds / 2),
+            "live": live,
+            "texts": texts,
+        }
+        reports = CollectorReports()
+        try:
+            reports.pid = self._spawn(json.dumps(request).encode(errors="replace"), reports.mouth)
+        except BaseException:
+            reports.close()
+            raise
+        finally:
+            os.close(reports.mouth)
+        self._living[reports.pid] = reports
+        self._reaper.watch_child(reports.pid, lambda ended: self._on_exit(ended, reports), service=True)
+        return reports
+
+    def _spawn(self, request: bytes, mouth: int) -> int:
+        stdin = _write_memory(request)
+        root = str(Path(unitagent.__file__).parent.parent)
+        try:
+            return os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-S", "-c", _START, root, "unitagent-evidence"],
+                {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, mouth, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                ],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+            )
+        finally:
+            os.close(stdin)
+
+    def _on_exit(self, ended: Exit, reports: CollectorReports) -> None:
+        self._living.pop(reports.pid, None)
+        reports.pid = 0
+        if ended.status:
+            _log.warning("the collector of evidence %s", ended.describe())
+        reports.end()
+
+    # the index
+
+    async def _publish(
+        self, state: State, reports: CollectorReports, seconds: float, *, compares: bool
+    ) -> None:
+        """List what was found; the rank that failed explains why, rank 0 who is different."""
+        try:
+            await _wait_for_either(reports.done, reports.done, seconds)
+        finally:
+            reports.close()
+        failure = state.recovery.failure
+        if failure is None or not reports.raw:
+            return
+        mine = RankEvidence(
+            generation=failure.generation,
+            rank=state.config.rank,
+            incarnation=state.config.incarnation,
+            at=time.time(),
+            reason=failure.reason.value,
+            **read_reports(reports.raw),
+        )
+        if mine.trouble:
+            _log.info("evidence: %s", escape_line(mine.trouble))
+        try:
+            await self._index.put_entry(mine.generation, mine.rank, encode_entry(mine))
+            if mine.cause and failure.rank == mine.rank:
+                await self._explain(failure, f": {escape_line(mine.cause)}")
+            if compares and state.config.rank == 0 and state.config.size > 1:
+                await self._compare_all(mine, failure, state.config.size, seconds)
+        except StoreError as error:
+            _log.debug("the evidence is not listed in the store: %s", error)
+        finally:
+            await self._index.close()
+
+    async def _compare_all(self, mine: RankEvidence, failure: Failure, size: int, seconds: float) -> None:
+        """Wait for the others' entries, and say who is different."""
+        deadline, pauses = time.monotonic() + seconds + _MARGIN, list(_PAUSES)
+        found: dict[int, RankEvidence] = {}
+        while len(found) < size and time.monotonic() < deadline:
+            await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
+            found = decode_entries(await self._index.read_entries(mine.generation))
+        verdict = escape_line(compare_ranks({rank: one.list_places() for rank, one in found.items()}))
+        if not verdict:
+            return
+        await self._index.put_entry(mine.generation, 0, encode_entry(replace(mine, verdict=verdict)))
+        if failure.reason is Reason.REQUESTED:
+            _log.info("evidence of generation %d: %s", mine.generation, verdict)
+        else:
+            await self._explain(failure, f"; {verdict}")
+
+    async def _explain(self, failure: Failure, clause: str) -> None:
+        """Add a clause to the failure that everybody sees."""
+        kept = await self._index.explain_failure(failure.generation, clause)
+        _log.warning("evidence of generation %d%s", failure.generation, f": {clause.lstrip(':; ')}")
+        if not kept:
+            _log.debug("the failure of generation %d is no longer the last one", failure.generation)
+
+
+class CollectorReports:
+    """The pipe through which one collector reports.
+
+    Attributes:
+        mouth: the end that it writes to; the caller closes our copy of it.
+        pid: of the collector, until it is reaped.
+        seen: it has looked at everything, or has ended.
+        done: it has written everything, or has ended.
+        raw: what it has reported.
+
+    """
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.raw = b""
+        self.seen, self.done = asyncio.Event(), asyncio.Event()
+        self._ear, self.mouth = os.pipe()
+        os.set_blocking(self._ear, False)
+        asyncio.get_running_loop().add_reader(self._ear, self._read)
+
+    def stop(self) -> None:
+        """Tell a collector that has not been reaped to end."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Wait for nothing more."""
+        self.seen.set()
+        self.done.set()
+
+    def close(self) -> None:
+        """Read what is left, then stop; a collector that is late is told to end."""
+        self._read()
+        if not self.done.is_set():
+            self.stop()
+        self._close_ear()
+
+    def _read(self) -> None:
+        try:
+            piece = os.read(self._ear, _PIECE) if self._ear >= 0 else b""
+        except BlockingIOError:
+            return
+        self.raw += piece
+        if not piece or len(self.raw) > _MOST_REPORTED:
+            self._close_ear()
+            self.end()
+            return
+        if b'{"seen"' in self.raw:
+            self.seen.set()
+        if b'{"done"' in self.raw:
+            self.end()
+
+    def _close_ear(self) -> None:
+        if self._ear >= 0:
+            asyncio.get_running_loop().remove_reader(self._ear)
+            os.close(self._ear)
+            self._ear = -1
+
+
+async def _wait_for_either(done: asyncio.Event, interrupted: asyncio.Event, seconds: float) -> None:
+    waits = [asyncio.ensure_future(one.wait()) for one in (done, interrupted)]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+
+
+def _write_memory(data: bytes) -> int:
+    """Return a descriptor that reads ``data``."""
+    handle = os.memfd_create("unit-evidence")
+    with open(handle, "wb", closefd=False) as file:
+        file.write(data)
+    os.lseek(handle, 0, os.SEEK_SET)
+    return handle
+
+
+def encode_entry(evidence: RankEvidence) -> bytes:
+    """Encode an entry of the index, with as many places as it can hold."""
+    while len(raw := msgspec.json.encode(evidence)) > LONGEST_ENTRY and evidence.places:
+        evidence = replace(evidence, places=evidence.places[:-1])
+    return raw
+
+
+def decode_entries(entries: Mapping[int, bytes]) -> dict[int, RankEvidence]:
+    """Decode the entries of a generation; what cannot be read is left out."""
+    found = {}
+    for rank, raw in sorted(entries.items()):
+        with contextlib.suppress(msgspec.MsgspecError):
+            found[rank] = msgspec.json.decode(raw, type=RankEvidence)
+    return found
+
+
+def format_step(step: tuple[float, int, str, Any, tuple[Any, ...]], epoch: float) -> str:
+    """Format one decision of the agent as a line."""
+    now, generation, state, event, actions = step
+    at = time.strftime("%H:%M:%S", time.gmtime(now + epoch)) + f"{(now + epoch) % 1:.3f}"[1:]
+    words = " ".join(map(repr, actions)) or "nothing"
+    shown = event if isinstance(event, str) else repr(event)
+    return f"{at} generation {generation}, {state}: {shown} -> {words}"[:_LONGEST_STEP]

@@ -1,0 +1,129 @@
+"""When this rank collects evidence: after its generation has failed, and before its processes are ended.
+
+The invariants: a stop waits for it no longer than ``UNIT_EVIDENCE_SECONDS``, and not at all if others may
+already take this rank's place, if the stop is urgent, or if it was this agent or its Unit that was asked to
+stop. A crash, which everybody sees, delays nobody: the rank that crashed collects later, what is left then.
+Until something fails this only remembers the agent's last decisions; the rest is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from unitagent.core.actions import Exchange
+from unitagent.core.events import Exchanged, Tick
+from unitagent.core.model import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from unitagent.agent.evidence_collection import EvidenceCollection
+    from unitagent.core.actions import Action
+    from unitagent.core.events import Event
+    from unitagent.core.state import State
+    from unitagent.workload.lifecycle import Workload
+
+_log = logging.getLogger(__name__)
+
+MOST_DECISIONS = 200
+_LATER = 2.0  # seconds after a crash: by then a quick restart is over
+_HANGS = frozenset({Reason.STALLED, Reason.UNHEALTHY, Reason.STARTUP_TIMEOUT, Reason.REQUESTED})
+_CRASHES = frozenset({Reason.EXIT, Reason.SIGNAL, Reason.OOM})
+
+
+class Moment(Enum):
+    """When evidence is collected."""
+
+    NEVER = "never"
+    BEFORE_STOP = "before the stop"
+    LATER = "later"  # nothing is left that a stop could destroy
+
+
+def choose_moment(state: State) -> Moment:
+    """Choose when to collect evidence about the generation that is being stopped."""
+    end, failure = state.shutdown, state.recovery.failure
+    urgent = state.fenced or state.workload.cut_off or end.force_stop
+    wanted = end.draining is not None or end.asked is not None
+    if urgent or wanted or failure is None or failure.generation != state.me.generation:
+        return Moment.NEVER
+    if failure.reason in _HANGS:
+        return Moment.BEFORE_STOP
+    crashed = failure.reason in _CRASHES and failure.rank == state.config.rank
+    return Moment.LATER if crashed and not end.leaving else Moment.NEVER
+
+
+class DecisionLog:
+    """The agent's last decisions, without the heartbeats between them."""
+
+    def __init__(self) -> None:
+        self._steps: deque[tuple[float, int, str, Event | str, tuple[Action, ...]]]
+        self._steps = deque(maxlen=MOST_DECISIONS)
+
+    def remember_step(self, state: State, event: Event, actions: Sequence[Action]) -> None:
+        """Remember one step; a tick or an answer of the store counts only if something followed from it."""
+        followed = tuple(one for one in actions if not isinstance(one, Exchange))
+        routine = isinstance(event, Tick | Exchanged)
+        if routine and not followed:
+            return
+        shown = type(event).__name__ if routine else event  # an answer of the store is as large as the Unit
+        self._steps.append((event.now, state.me.generation, state.me.state.value, shown, followed))
+
+    def format_lines(self, epoch: float) -> list[str]:
+        """Return a line for each, oldest first; ``epoch`` turns monotonic time into that of day."""
+        from unitagent.agent.evidence_collection import format_step  # noqa: PLC0415 (only after a failure)
+
+        return [format_step(step, epoch) for step in self._steps]
+
+
+class EvidenceTrigger:
+    """Collects the evidence of one rank at the right moment.
+
+    Args:
+        seconds: that a stop may wait.
+        make_collection: makes what collects, when it is needed for the first time.
+
+    """
+
+    def __init__(self, seconds: float, make_collection: Callable[[], EvidenceCollection]) -> None:
+        self.decisions = DecisionLog()
+        self._seconds = seconds
+        self._make_collection = make_collection
+        self._collection: EvidenceCollection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._interrupted = asyncio.Event()
+
+    async def collect_before_stop(self, state: State, workload: Workload) -> None:
+        """Collect what the coming stop would destroy; raises nothing, and ends in time."""
+        moment = choose_moment(state)
+        if moment is Moment.NEVER:
+            return
+        self._interrupted.clear()
+        try:
+            collection = self._collection = self._collection or self._make_collection()
+            texts = {
+                "output.txt": workload.read_last_output(),
+                "decisions.txt": self.decisions.format_lines(state.config.epoch),
+            }
+            if moment is Moment.LATER:
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(_LATER, collection.begin, state, texts, self._seconds)
+            else:
+                await collection.collect(state, texts, self._seconds, self._interrupted)
+        except Exception as error:  # noqa: BLE001 (whatever fails here, the workload is stopped)
+            _log.warning("no evidence of generation %d: %r", state.me.generation, error)
+
+    def interrupt(self) -> None:
+        """Let a stop wait no longer."""
+        self._interrupted.set()
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        self.interrupt()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._collection is not None:
+            await self._collection.close()
