@@ -20,6 +20,7 @@ _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options a
 _SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
+_MAX_GENERATION = 10**16
 _FORMAT = "the form of the output [default: shell]"
 _VALUED = ("--format",)  # options outside the table that take a value, of commands with a COMMAND
 
@@ -247,6 +248,20 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _parse_generation(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:17]) < _MAX_GENERATION):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be the number of a generation, such as 3")
+    return int(text)
+
+
+def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
+    help_line = "the generation that failed [default: the last one with evidence]"
+    parser.add_argument("--generation", type=_parse_generation, metavar="N", help=help_line)
+    parser.add_argument("--fetch", metavar="DIR", help="get the files of all ranks into this folder")
+    parser.add_argument("--json", action="store_true", help="print the evidence as one JSON object")
+    _add_variables(parser)
+
+
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
     parser.add_argument("--format", choices=kinds, default="json", help="the format to print [default: json]")
@@ -292,6 +307,9 @@ COMMANDS: dict[str, Command] = {
     "timeline": (commands.show_timeline, _timeline_arguments,
                  "Draw each rank's states over time, with failures marked.",
                  "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]"),
+    "evidence": (commands.show_evidence, _evidence_arguments,
+                 "Show what the ranks were doing when a generation failed, and get what they collected.",
+                 "unitagent evidence [--generation N] [--fetch DIR] [--json] [OPTIONS]"),
     "env": (commands.print_environment, _env_arguments,
             "Show every setting of this instance and where its value comes from.",
             "unitagent env [--format shell|json] [--command] [RUN OPTIONS] [--] [COMMAND [ARG...]]"),

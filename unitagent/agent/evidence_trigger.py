@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unitagent.core.actions import Exchange
 from unitagent.core.events import Exchanged, Tick
@@ -20,6 +21,7 @@ from unitagent.core.model import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from unitagent.agent.evidence_collection import EvidenceCollection
     from unitagent.core.actions import Action
@@ -127,3 +129,27 @@ class EvidenceTrigger:
             self._timer.cancel()
         if self._collection is not None:
             await self._collection.close()
+
+
+class EvidenceFiles:
+    """What this rank has collected, on its disk; a reader imports what it needs."""
+
+    def __init__(self, configured: str | None, unit: str, rank: int) -> None:
+        self._configured, self._unit, self._rank = configured, unit, rank
+
+    def list_collections(self) -> list[dict[str, Any]]:
+        """Return all collections, oldest first. Blocks."""
+        from unitagent.evidence.folder import list_collections  # noqa: PLC0415
+
+        return [one.describe() for one in list_collections(self._locate())]
+
+    def read_piece(self, collection: str, file: str, offset: int) -> bytes | None:
+        """Return a piece of a file; None if there is no such file. Blocks."""
+        from unitagent.evidence.folder import read_piece  # noqa: PLC0415
+
+        return read_piece(self._locate(), collection, file, offset)
+
+    def _locate(self) -> Path:
+        from unitagent.evidence.folder import choose_root, locate_folder  # noqa: PLC0415
+
+        return locate_folder(choose_root(self._configured, os.environ)[0], self._unit, self._rank)

@@ -51,7 +51,7 @@ from unitagent.workload.lifecycle import Workload
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
-    from unitagent.agent.evidence_trigger import EvidenceTrigger
+    from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
@@ -230,7 +230,7 @@ async def _run_placed(
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
-        _run_probe_server(settings, answers, me.ip, context.keys),
+        _run_probe_server(settings, answers, me, context.keys),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
@@ -340,19 +340,34 @@ def _make_command_checks(context: ProcessContext) -> CommandChecks:
 
 @contextlib.asynccontextmanager
 async def _run_probe_server(
-    settings: Settings, answers: AgentAnswers, ip: str, keys: Keyring
+    settings: Settings, answers: AgentAnswers, me: Record, keys: Keyring
 ) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
-    where = locate_store(settings, ip, keys)
+    where = locate_store(settings, me.ip, keys)
     units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
+    server = ProbeServer(
+        answers,
+        keys,
+        units,
+        _collect_host_names(settings),
+        settings.size,
+        evidence=_open_evidence(settings, me.rank),
+    )
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+def _open_evidence(settings: Settings, rank: int) -> EvidenceFiles | None:
+    if settings.evidence <= 0:
+        return None
+    from unitagent.agent.evidence_trigger import EvidenceFiles  # noqa: PLC0415 (it can be off)
+
+    return EvidenceFiles(settings.evidence_dir, settings.unit, rank)
 
 
 def _make_observer(where: StoreSetup, answers: AgentAnswers, settings: Settings, keys: Keyring) -> UnitSource:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_COLLECTIONS = 10  # of one rank
 MOST_BYTES = 64 << 20  # of one rank
+ABANDONED = 7 * 86400  # seconds after which a rank that writes no more loses its folder, in the default root
 MOST_OF_A_FILE = 16 << 20  # bytes
 PIECE = 1 << 20  # bytes that are read at once
 
@@ -79,6 +80,7 @@ def create_collection(folder: Path, generation: int, *, private: bool) -> Path:
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if private:
         _check_owner(root)
+        remove_abandoned(root, time.time() - ABANDONED)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_oldest(folder, MOST_COLLECTIONS - 1)
     made = folder / f"generation-{generation}.{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
@@ -98,6 +100,16 @@ def remove_oldest(folder: Path, keep: int = MOST_COLLECTIONS) -> None:
     while left and (len(left) > keep or sum(one.size for one in left) > MOST_BYTES):
         oldest = left.pop(0)
         shutil.rmtree(folder / oldest.name, ignore_errors=True)
+
+
+def remove_abandoned(root: Path, since: float) -> None:
+    """Remove the folders of ranks that have written nothing ``since`` then, seconds since the epoch."""
+    for unit in root.iterdir():
+        for rank in unit.iterdir() if unit.is_dir() else ():
+            if rank.stat(follow_symlinks=False).st_mtime < since:
+                shutil.rmtree(rank, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are left
+            unit.rmdir()
 
 
 def list_collections(folder: Path) -> list[Collection]:

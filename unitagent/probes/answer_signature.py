@@ -23,6 +23,7 @@ BRIEF_HEADER = "X-Unitagent-Brief"  # a peer's wish: of all instances only the o
 RANK_HEADER = "X-Unitagent-Rank"
 INCARNATION_HEADER = "X-Unitagent-Incarnation"
 SIGNATURE_HEADER = "X-Unitagent-Signature"
+PROOF_HEADER = "X-Unitagent-Proof"  # that the asker knows the secret, where that is asked for
 
 _NONCE = re.compile(r"[0-9a-fA-F]{16,128}")
 
@@ -50,6 +51,23 @@ def make_brief_question(nonce: str) -> str:
 def make_processes_question(nonce: str) -> str:
     """What the signature of ``/processes`` covers as its question, for the same reason."""
     return f"processes {nonce}"
+
+
+def make_evidence_question(path: str, nonce: str) -> str:
+    """What the signature of ``/evidence`` and of what is below it covers as its question."""
+    return f"evidence {path} {nonce}"
+
+
+def prove_question(keys: Keyring, unit: str, question: str) -> str:
+    """Return the proof that who asks this of a Unit knows one of its secrets."""
+    return ",".join(compute_seal(key, SealKind.QUESTION, unit, question) for key in keys.signing)
+
+
+def is_question_proven(keys: Keyring, unit: str, question: str, proof: str) -> bool:
+    """Whether who asks this knows one of my secrets, in time that does not depend on the difference."""
+    theirs = proof.split(",", MAX_SECRETS)[:MAX_SECRETS]
+    mine = [compute_seal(key, SealKind.QUESTION, unit, question) for key in keys.signing]
+    return any([are_seals_equal(one, other) for one in mine for other in theirs])  # noqa: C419 (all)
 
 
 def sign_answer(keys: Keyring, claim: AnswerClaim) -> str:

@@ -53,8 +53,13 @@ if TYPE_CHECKING:
     ProcessFields = Mapping[str, Any]  # what one process uses, as ``/processes`` shows it
 
 
-STATUS, METRICS, PROCESSES = "/status", "/metrics", "/processes"
+STATUS, METRICS, PROCESSES, EVIDENCE = "/status", "/metrics", "/processes", "/evidence"
 PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES)
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 _MAX_FIELDS = 64
 
@@ -100,6 +105,7 @@ class Request(Struct, frozen=True):
         query: as sent, without the question mark.
         nonce: of a peer that wants a signed answer, or empty.
         brief: a peer wants to know of this instance alone, and whether the Unit serves.
+        proof: that the client knows the secret, or empty.
 
     """
 
@@ -108,6 +114,7 @@ class Request(Struct, frozen=True):
     query: str = ""
     nonce: str = ""
     brief: bool = False
+    proof: str = ""
 
 
 def answer_request(answers: Answers, request: Request, keys: Keyring) -> Response:
@@ -176,20 +183,20 @@ def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Respons
 
 def make_signed_response(answers: Answers, shown: object, asked: str, nonce: str, keys: Keyring) -> Response:
     """Build a response in JSON that names its agent, and proves that it knows the secret if asked to."""
+    return sign_response(answers, msgspec.json.encode(shown), keys, asked=asked, nonce=nonce)
+
+
+def sign_response(
+    answers: Answers, body: bytes, keys: Keyring, *, asked: str, nonce: str, kind: str = JSON
+) -> Response:
+    """Build a response of this content type that names its agent, with a proof if one is asked for."""
     unit, rank, incarnation = answers.identity()
-    body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and is_valid_nonce(nonce):
         headers.append(
             (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
         )
-    return Response(200, body, JSON, tuple(headers))
-
-
-TEXT = "text/plain; charset=utf-8"
-JSON = "application/json"
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-HTML = "text/html; charset=utf-8"
+    return Response(200, body, kind, tuple(headers))
 
 
 class Response(Struct, frozen=True):

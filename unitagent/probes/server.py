@@ -23,8 +23,14 @@ from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import ConfigurationError
 from unitagent.probes import answers
 from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
-from unitagent.probes.answer_signature import BRIEF_HEADER, NONCE_HEADER, make_processes_question
+from unitagent.probes.answer_signature import (
+    BRIEF_HEADER,
+    NONCE_HEADER,
+    PROOF_HEADER,
+    make_processes_question,
+)
 from unitagent.probes.answers import (
+    EVIDENCE,
     METRICS,
     PROCESSES,
     PROMETHEUS,
@@ -49,6 +55,7 @@ if TYPE_CHECKING:
     import h11
 
     from unitagent.probes.answers import Answers, ProcessFields
+    from unitagent.probes.evidence_pages import EvidencePages, EvidenceSource
     from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
@@ -63,6 +70,7 @@ class ProbeServer:
         units: of the store, where the page shows them all.
         hosts: the names by which it may be asked.
         size: of the Unit, whose instances may all hold a connection.
+        evidence: that was collected here; None if none ever is.
 
     """
 
@@ -73,6 +81,8 @@ class ProbeServer:
         units: UnitSource | None = None,
         hosts: AllowedHosts | None = None,
         size: int = 1,
+        *,
+        evidence: EvidenceSource | None = None,
     ) -> None:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
@@ -81,6 +91,8 @@ class ProbeServer:
         self._keys = keys if keys is not None else Keyring()
         self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
         self._queue = FairQueue()
+        self._evidence = evidence
+        self._pages: EvidencePages | None = None
         self._acceptor: Acceptor | None = None
 
     async def start(self, host: str, port: int) -> int:
@@ -128,6 +140,7 @@ class ProbeServer:
             query.decode("latin-1"),
             headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
             BRIEF_HEADER.lower().encode() in headers,
+            headers.get(PROOF_HEADER.lower().encode(), b"").decode("latin-1"),
         )
         if self._units is not None and is_unit_path(parsed.method, parsed.path):
             return self._units.answer_path(parsed.path)
@@ -136,6 +149,8 @@ class ProbeServer:
                 return self._answer_processes(parsed.nonce)
             if parsed.path == METRICS:
                 return self._answer_metrics()
+            if self._evidence is not None and f"{parsed.path}/".startswith(f"{EVIDENCE}/"):
+                return self._answer_evidence(self._evidence, parsed)
         return self._answer_probe(parsed)
 
     async def _answer_processes(self, nonce: str) -> Response:
@@ -144,6 +159,15 @@ class ProbeServer:
             return _INTERNAL_ERROR
         question = make_processes_question(nonce)
         return make_signed_response(self._answers, processes, question, nonce, self._keys)
+
+    async def _answer_evidence(self, source: EvidenceSource, request: Request) -> Response:
+        from unitagent.probes.evidence_pages import EvidencePages  # noqa: PLC0415 (rarely asked for)
+
+        self._pages = self._pages or EvidencePages(source, self._answers, self._keys)
+        try:
+            return await self._pages.answer_request(request)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            return _report_failure("the evidence could not be read")
 
     async def _answer_metrics(self) -> Response:
         """Answer without the workload's processes if they cannot be sampled in time."""
