@@ -128,7 +128,7 @@ PATTERNS = (
     ),
     # files, the hub, the model
     Pattern(
-        r"does not appear to have (?:a file named|files named) (?P<file>[\w.\-()', ]+?)(?:\.|$| or)",
+        r"does not appear to have (?:a file|files) named (?P<file>[\w.-]*\w)",
         "the model's folder has no {file}: a wrong path, or an incomplete download",
     ),
     Pattern(
