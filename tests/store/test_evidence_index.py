@@ -36,9 +36,12 @@ async def read_failure(index: EvidenceIndex, server: Server) -> Failure | None:
 
 @story
 async def test_entries_are_read_by_generation_and_rank(index: EvidenceIndex) -> None:
-    await index.put_entry(3, 0, b'{"a":1}')
-    await index.put_entry(3, 12, b"two words")
-    await index.put_entry(4, 0, b"x")
+    assert await index.count_entries(3) == 0
+    assert await index.put_entry(3, 0, b'{"a":1}') == 1
+    assert await index.put_entry(3, 12, b"a word") == 2
+    assert await index.put_entry(3, 12, b"two words") == 2
+    assert await index.put_entry(4, 0, b"x") == 1
+    assert await index.count_entries(3) == 2
     assert await index.read_entries(3) == {0: b'{"a":1}', 12: b"two words"}
     assert await index.read_entries(9) == {}
     assert list(await index.read_all()) == [3, 4]
@@ -50,6 +53,10 @@ async def test_an_older_generation_gives_way(index: EvidenceIndex) -> None:
     for generation in range(1, KEPT_EVIDENCE + 3):
         await index.put_entry(generation, 0, b"x")
     assert list(await index.read_all()) == list(range(3, KEPT_EVIDENCE + 3))
+    assert await index.put_entry(1, 0, b"late") == 0
+    assert await index.count_entries(1) == 0
+    assert await index.read_entries(1) == {}
+    assert await index.read_entries(KEPT_EVIDENCE + 1) == {0: b"x"}
     await index.close()
 
 
@@ -64,14 +71,9 @@ async def test_it_expires(index: EvidenceIndex, server: Server) -> None:
 @story
 async def test_garbage_is_passed_over(index: EvidenceIndex, server: Server) -> None:
     await index.put_entry(3, 0, b"x")
-    for rank, value in (
-        ("x", "3 y"),
-        ("01", "3 y"),
-        ("5000", "3 y"),
-        ("1", "y"),
-        ("2", "3 " + "y" * LONGEST_ENTRY * 2),
-    ):
-        server.command("HSET", NAMES.evidence(3), rank, value)
+    long = "y" * LONGEST_ENTRY * 2
+    for field, value in (("x", "y"), ("01", "y"), ("5000", "y"), ("1", long), ("count", "many")):
+        server.command("HSET", NAMES.evidence(3), field, value)
     assert await index.read_entries(3) == {0: b"x"}
     await index.close()
 

@@ -23,6 +23,7 @@ import msgspec
 from msgspec.structs import replace
 
 import unitagent
+from unitagent.core.history import make_evidence_event
 from unitagent.core.model import Reason
 from unitagent.errors import StoreError
 from unitagent.evidence import folder
@@ -32,9 +33,10 @@ from unitagent.store.evidence_index import LONGEST_ENTRY
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from unitagent.core.exits import Exit
+    from unitagent.core.history import HistoryEvent
     from unitagent.core.model import Failure
     from unitagent.core.state import State
     from unitagent.store.evidence_index import EvidenceIndex
@@ -49,7 +51,8 @@ _PIECE = 64 * 1024
 _MOST_REPORTED = 1 << 20  # bytes
 _MOST_COLLECTORS = 2  # that hang; then nothing more is collected
 _MARGIN = 2.0  # seconds that rank 0 waits for the others' entries beyond the time that they have
-_PAUSES = (0.1, 0.2, 0.3, 0.5, 1.0)  # between two looks for them; the last one repeats
+_SETTLE_SECONDS = 0.5  # that a rank waits for slower ones, beyond the time that it took itself
+_PAUSES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # between two looks for them; the last one repeats
 _LONGEST_STEP = 1000  # characters
 
 Texts = dict[str, list[str]]
@@ -62,19 +65,27 @@ class EvidenceCollection:
         index: where other ranks and people find it.
         reaper: of the collector.
         root: the folder of all evidence, and whether it is the default one.
-        rank: in whose name it is kept.
+        me: the Unit and the rank in whose name it is kept.
+        tell: queues an event of the Unit's history.
 
     """
 
     def __init__(
-        self, index: EvidenceIndex, reaper: Reaper, root: tuple[str, bool], unit: str, rank: int
+        self,
+        index: EvidenceIndex,
+        reaper: Reaper,
+        root: tuple[str, bool],
+        me: tuple[str, int],
+        tell: Callable[[HistoryEvent], None],
     ) -> None:
         self._index = index
+        self._tell = tell
         self._reaper = reaper
         self._private = root[1]
-        self._folder = folder.locate_folder(root[0], unit, rank)
+        self._folder = folder.locate_folder(root[0], *me)
         self._living: dict[int, CollectorReports] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parting: asyncio.Task[None] | None = None
 
     async def collect(self, state: State, texts: Texts, seconds: float, interrupted: asyncio.Event) -> None:
         """Look at the living workload within ``seconds``, or until ``interrupted``; what was seen is written,
@@ -85,11 +96,34 @@ class EvidenceCollection:
         if reports is None:
             return
         await _wait_for_either(reports.seen, interrupted, seconds)
+        self._start_task(self._publish(state, reports, seconds, compares=True))
+        took = time.monotonic() - began
         if interrupted.is_set():
             reports.stop()
-        took = time.monotonic() - began
-        _log.info("the stop waited %.2f s for evidence of generation %d", took, state.me.generation)
-        self._start_task(self._publish(state, reports, seconds, compares=True))
+        elif took < seconds:
+            await self._wait_for_others(state, interrupted, min(seconds - took, took + _SETTLE_SECONDS))
+        waited = time.monotonic() - began
+        _log.info("the stop waited %.2f s for evidence of generation %d", waited, state.me.generation)
+
+    async def _wait_for_others(self, state: State, interrupted: asyncio.Event, seconds: float) -> None:
+        """Wait until all ranks have looked: a rank that stops earlier changes what the others see."""
+        failure = state.recovery.failure
+        if failure is None or failure.stops <= 1:
+            return
+        counting = asyncio.create_task(self._count_ranks(failure))
+        stopped = asyncio.create_task(interrupted.wait())
+        await asyncio.wait((counting, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in (counting, stopped):
+            task.cancel()
+        await asyncio.gather(counting, stopped, return_exceptions=True)
+
+    async def _count_ranks(self, failure: Failure) -> None:
+        pauses = list(_PAUSES)
+        with contextlib.suppress(StoreError):
+            while True:
+                if await self._index.count_entries(failure.generation) >= failure.stops:
+                    return
+                await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
     def begin(self, state: State, texts: Texts, seconds: float) -> None:
         """Collect what is left of a workload that is gone, in the background."""
@@ -112,6 +146,8 @@ class EvidenceCollection:
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if not self._tasks:
+            self._parting = asyncio.create_task(self._index.close())  # until the next failure
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.warning("the evidence is not complete: %r", error)
 
@@ -178,14 +214,29 @@ class EvidenceCollection:
     async def _publish(
         self, state: State, reports: CollectorReports, seconds: float, *, compares: bool
     ) -> None:
-        """List what was found; the rank that failed explains why, rank 0 who is different."""
+        """List what was seen, and again what was written; the rank that failed explains why, rank 0 who is
+        different.
+        """
+        failure = state.recovery.failure
         try:
+            if failure is None:
+                return
+            if reports.seen.is_set():
+                await self._list_reports(state, failure, reports)
+            if compares and state.config.rank == 0 and failure.stops > 1:
+                self._start_task(self._compare_all(state, failure, seconds))
             await _wait_for_either(reports.done, reports.done, seconds)
+            mine = await self._list_reports(state, failure, reports)
+            if mine.trouble:
+                _log.info("evidence: %s", escape_line(mine.trouble))
+            if mine.cause and failure.rank == mine.rank:
+                await self._explain(state, failure, ": ", escape_line(mine.cause))
+        except StoreError as error:
+            _log.debug("the evidence is not listed in the store: %s", error)
         finally:
             reports.close()
-        failure = state.recovery.failure
-        if failure is None or not reports.raw:
-            return
+
+    async def _list_reports(self, state: State, failure: Failure, reports: CollectorReports) -> RankEvidence:
         mine = RankEvidence(
             generation=failure.generation,
             rank=state.config.rank,
@@ -194,41 +245,27 @@ class EvidenceCollection:
             reason=failure.reason.value,
             **read_reports(reports.raw),
         )
-        if mine.trouble:
-            _log.info("evidence: %s", escape_line(mine.trouble))
-        try:
-            await self._index.put_entry(mine.generation, mine.rank, encode_entry(mine))
-            if mine.cause and failure.rank == mine.rank:
-                await self._explain(failure, f": {escape_line(mine.cause)}")
-            if compares and state.config.rank == 0 and state.config.size > 1:
-                await self._compare_all(mine, failure, state.config.size, seconds)
-        except StoreError as error:
-            _log.debug("the evidence is not listed in the store: %s", error)
-        finally:
-            await self._index.close()
+        await self._index.put_entry(mine.generation, mine.rank, encode_entry(mine))
+        return mine
 
-    async def _compare_all(self, mine: RankEvidence, failure: Failure, size: int, seconds: float) -> None:
+    async def _compare_all(self, state: State, failure: Failure, seconds: float) -> None:
         """Wait for the others' entries, and say who is different."""
         deadline, pauses = time.monotonic() + seconds + _MARGIN, list(_PAUSES)
         found: dict[int, RankEvidence] = {}
-        while len(found) < size and time.monotonic() < deadline:
-            await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
-            found = decode_entries(await self._index.read_entries(mine.generation))
-        verdict = escape_line(compare_ranks({rank: one.list_places() for rank, one in found.items()}))
-        if not verdict:
-            return
-        await self._index.put_entry(mine.generation, 0, encode_entry(replace(mine, verdict=verdict)))
-        if failure.reason is Reason.REQUESTED:
-            _log.info("evidence of generation %d: %s", mine.generation, verdict)
-        else:
-            await self._explain(failure, f"; {verdict}")
+        with contextlib.suppress(StoreError):
+            while len(found) < failure.stops and time.monotonic() < deadline:
+                await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
+                found = decode_entries(await self._index.read_entries(failure.generation))
+            places = {rank: one.list_places() for rank, one in found.items()}
+            if verdict := escape_line(compare_ranks(places)):
+                await self._explain(state, failure, "; ", verdict)
 
-    async def _explain(self, failure: Failure, clause: str) -> None:
-        """Add a clause to the failure that everybody sees."""
-        kept = await self._index.explain_failure(failure.generation, clause)
-        _log.warning("evidence of generation %d%s", failure.generation, f": {clause.lstrip(':; ')}")
-        if not kept:
-            _log.debug("the failure of generation %d is no longer the last one", failure.generation)
+    async def _explain(self, state: State, failure: Failure, joint: str, clause: str) -> None:
+        """Say what was found out, and add it to the failure that everybody sees; an order explains itself."""
+        _log.warning("evidence of generation %d: %s", failure.generation, clause)
+        self._tell(make_evidence_event(state, failure, time.monotonic() + state.config.epoch, clause))
+        if failure.reason is not Reason.REQUESTED:
+            await self._index.explain_failure(failure.generation, f"{joint}{clause}")
 
 
 class CollectorReports:

@@ -218,7 +218,7 @@ async def _run_placed(
             history=history,
             warmer=warmer,
             hook=_make_hook(settings, context),
-            evidence=_make_evidence(settings, context, membership),
+            evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
         )
     )
@@ -308,7 +308,7 @@ def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None
 
 
 def _make_evidence(
-    settings: Settings, context: ProcessContext, membership: Membership
+    settings: Settings, context: ProcessContext, membership: Membership, history: HistoryWriter
 ) -> EvidenceTrigger | None:
     """Make what collects evidence; most of it is imported when there is something to collect."""
     if settings.evidence <= 0:
@@ -322,7 +322,8 @@ def _make_evidence(
 
         index = EvidenceIndex(settings.unit, membership.url, timeout=settings.timing.operation_timeout)
         root = choose_root(settings.evidence_dir, os.environ)
-        return EvidenceCollection(index, context.reaper, root, settings.unit, membership.me.rank)
+        me = settings.unit, membership.me.rank
+        return EvidenceCollection(index, context.reaper, root, me, history.add_event)
 
     return EvidenceTrigger(settings.evidence, make_collection)
 

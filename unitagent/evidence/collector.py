@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _READ = 0.5  # of the time that is left: the most that reading one kind of thing from ``/proc`` may take
 _MOST_PLACES = 64  # processes that are reported
 _MOST_TOOLS = 8  # runs of py-spy at once
+_MOST_TRIES = 3  # of py-spy for a process, which runs on while it is read
+_LONGEST_FAILURE = 1000  # characters
 _LONGEST_ANSWER = 4 << 20  # bytes of a program's output
 _NICE = 5  # the collector yields to the agent's heartbeat
 
@@ -193,14 +195,13 @@ class Collector:
         self, tool: str, pids: list[int], found: dict[int, list[ThreadStack]], failed: dict[int, str]
     ) -> None:
         for pid in pids:
-            raw = self._programs.run(stacks.build_command(tool, pid), self._deadline, _LONGEST_ANSWER)
-            if read := stacks.parse_stacks(raw):
-                found[pid] = read
-            else:
-                failed[pid] = (
-                    raw.decode(errors="replace").partition("Stack backtrace")[0].strip()
-                    or "no answer in time"
-                )
+            for _ in range(_MOST_TRIES):
+                raw = self._programs.run(stacks.build_command(tool, pid), self._deadline, _LONGEST_ANSWER)
+                read = stacks.parse_stacks(raw)
+                if any(one.frames for one in read):
+                    found[pid] = read
+                    break
+                failed[pid] = _describe_failure(raw)
 
     def _collect_communication(self, environs: list[dict[str, str]]) -> None:
         """Ask NCCL, which has no more time than is left."""
@@ -214,6 +215,11 @@ class Collector:
         except FileNotFoundError:  # most machines have none
             return
         self._keep(name, raw.decode(errors="replace"))
+
+
+def _describe_failure(raw: bytes) -> str:
+    words = raw.decode(errors="replace").partition("Stack backtrace")[0]
+    return words.strip()[:_LONGEST_FAILURE] or "no answer in time"
 
 
 def _parse_environment(entries: list[str]) -> dict[str, str]:

@@ -24,7 +24,6 @@ class RankEvidence(Struct, frozen=True, kw_only=True):
         cause: what the output means; empty if no line is known.
         trouble: what could not be done.
         places: where its processes were.
-        verdict: of rank 0, who compared all ranks.
 
     """
 
@@ -39,7 +38,6 @@ class RankEvidence(Struct, frozen=True, kw_only=True):
     cause: str = ""
     trouble: str = ""
     places: tuple[dict[str, Any], ...] = ()
-    verdict: str = ""
 
     def list_places(self) -> list[Place]:
         """Return the places that can be read."""

@@ -104,8 +104,7 @@ def _describe(generation: int, ranks: Mapping[int, RankEvidence], snapshot: Unit
 
 
 def _compare(ranks: Mapping[int, RankEvidence]) -> str:
-    told = next((one.verdict for one in ranks.values() if one.verdict), "")
-    return told or compare_ranks({rank: one.list_places() for rank, one in ranks.items()})
+    return compare_ranks({rank: one.list_places() for rank, one in ranks.items()})
 
 
 def _format_generation(
@@ -117,8 +116,9 @@ def _format_generation(
     else:
         yield f"generation {generation}"
     if causes := {one.cause: rank for rank, one in sorted(ranks.items(), reverse=True) if one.cause}:
-        yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()))
-    if verdict := _compare(ranks):
+        yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()) if cause)
+    told = failure.detail if failure is not None and failure.generation == generation else ""
+    if (verdict := _compare(ranks)) and verdict not in told:
         yield verdict
     for rank, one in sorted(ranks.items()):
         yield ""

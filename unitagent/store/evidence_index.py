@@ -13,14 +13,12 @@ from msgspec.structs import replace
 
 from unitagent.store import codec, scripts
 from unitagent.store.connection import send_command
-from unitagent.store.keys import DAY, KEPT_EVIDENCE, KeyNames
+from unitagent.store.keys import KEPT_EVIDENCE, KeyNames
 from unitagent.store.store_connection import StoreConnection
 from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from redis.asyncio.connection import AbstractConnection
 
     from unitagent.store.address import LocationSource
 
@@ -47,26 +45,25 @@ class EvidenceIndex:
         self._names = KeyNames(unit)
         self._connection = StoreConnection(url, self._names.board, timeout)
 
-    async def put_entry(self, generation: int, rank: int, entry: bytes) -> None:
-        """Store what a rank has collected; an entry longer than ``LONGEST_ENTRY`` is never read."""
-        key, value = self._names.evidence(generation), b"%d %s" % (generation, entry)
+    async def put_entry(self, generation: int, rank: int, entry: bytes) -> int:
+        """Store what a rank has collected, and return how many ranks have; an entry longer than
+        ``LONGEST_ENTRY`` is never read.
+        """
+        return await self._run_script(generation, rank, entry)
 
-        async def put(connection: AbstractConnection) -> None:
-            await send_command(connection, "HSET", key, str(rank), value)
-            await send_command(connection, "EXPIRE", key, DAY)
-
-        await self._connection.execute(put)
+    async def count_entries(self, generation: int) -> int:
+        """Return how many ranks have stored an entry."""
+        return await self._run_script(generation, b"", b"")
 
     async def read_entries(self, generation: int) -> Entries:
         """Return the entries of a generation by rank."""
-        return (await self._read_key(self._names.evidence(generation))).get(generation, {})
+        found, entries = await self._read_key(self._names.evidence(generation))
+        return entries if found == generation else {}
 
     async def read_all(self) -> dict[int, Entries]:
         """Return the entries of all generations that are kept, by generation and rank."""
-        found: dict[int, Entries] = {}
-        for slot in range(KEPT_EVIDENCE):
-            found.update(await self._read_key(self._names.evidence(slot)))
-        return dict(sorted(found.items()))
+        slots = [await self._read_key(self._names.evidence(slot)) for slot in range(KEPT_EVIDENCE)]
+        return {generation: entries for generation, entries in sorted(slots) if entries}
 
     async def explain_failure(self, generation: int, clause: str) -> bool:
         """Add a clause to the failure of this generation; return whether the store keeps it now.
@@ -100,18 +97,24 @@ class EvidenceIndex:
         """Close the connection; the index can be used again afterwards."""
         await self._connection.close()
 
-    async def _read_key(self, key: str) -> dict[int, Entries]:
+    async def _run_script(self, generation: int, rank: int | bytes, entry: bytes) -> int:
+        key = self._names.evidence(generation)
+        return int(
+            await self._connection.execute(
+                lambda connection: scripts.run_script(
+                    connection, scripts.EVIDENCE, 1, key, generation, rank, entry
+                )
+            )
+        )
+
+    async def _read_key(self, key: str) -> tuple[int, Entries]:
         flat = await self._connection.execute(lambda connection: send_command(connection, "HGETALL", key))
-        found: dict[int, Entries] = {}
-        for generation, rank, entry in _parse_entries(scripts.pair_up(list(flat))):
-            found.setdefault(generation, {})[rank] = entry
-        return found
+        fields = scripts.pair_up(list(flat))
+        return codec.decode_number(fields.get(b"generation", b"")), dict(_select_entries(fields))
 
 
-def _parse_entries(fields: Mapping[bytes, bytes]) -> Iterator[tuple[int, int, bytes]]:
-    for name, value in fields.items():
-        rank, (head, _, entry) = codec.decode_number(name), value.partition(b" ")
-        generation = codec.decode_number(head)
-        valid = name == b"%d" % rank and rank < MAX_UNIT_SIZE and generation > 0
-        if valid and len(entry) <= LONGEST_ENTRY:
-            yield generation, rank, entry
+def _select_entries(fields: Mapping[bytes, bytes]) -> Iterator[tuple[int, bytes]]:
+    for name, entry in fields.items():
+        rank = codec.decode_number(name)
+        if name == b"%d" % rank and rank < MAX_UNIT_SIZE and len(entry) <= LONGEST_ENTRY:
+            yield rank, entry
