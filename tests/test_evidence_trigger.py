@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from msgspec.structs import replace
 
+from unitagent.agent.evidence_collection import format_step
 from unitagent.agent.evidence_trigger import (
     MOST_DECISIONS,
     DecisionLog,
     EvidenceTrigger,
     Moment,
+    Remains,
     choose_moment,
 )
 from unitagent.core.actions import Exchange, Level, Log
@@ -86,10 +88,10 @@ def test_heartbeats_are_not_decisions() -> None:
     exchange = Exchange(record=None, take="", seen=0, generation=1, failure=None, judge=(), notify=False)
     for second in range(1000):
         log.remember_step(state, Tick(float(second)), [exchange])
-    assert log.format_lines(0.0) == []
+    assert log.list_steps() == []
     log.remember_step(state, Tick(61.5), [Log(Level.INFO, "something happened")])
     log.remember_step(state, StopAsked(62.0, 15), [])
-    first, second_line = log.format_lines(0.0)
+    first, second_line = (format_step(step, 0.0) for step in log.list_steps())
     assert first.startswith("00:01:01.500 generation 3, waiting: Tick -> Log(")
     assert "something happened" in first
     assert "StopAsked(now=62.0, signal=15) -> nothing" in second_line
@@ -99,7 +101,7 @@ def test_decisions_are_bounded() -> None:
     log, state = DecisionLog(), make_state(None)
     for second in range(10 * MOST_DECISIONS):
         log.remember_step(state, StopAsked(float(second)), [])
-    assert len(log.format_lines(0.0)) == MOST_DECISIONS
+    assert len(log.list_steps()) == MOST_DECISIONS
 
 
 class FakeWorkload:
@@ -112,12 +114,10 @@ class FakeCollection:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
-        self.texts: dict[str, list[str]] = {}
+        self.left: Remains | None = None
 
-    async def collect(
-        self, _state: State, texts: dict[str, list[str]], seconds: float, interrupted: asyncio.Event
-    ) -> None:
-        self.texts = texts
+    async def collect(self, left: Remains, seconds: float, interrupted: asyncio.Event) -> None:
+        self.left = left
         if self.error is not None:
             raise self.error
         async with asyncio.timeout(seconds):
@@ -137,7 +137,8 @@ def test_an_interrupted_collection_lets_the_stop_go_on() -> None:
         began = time.monotonic()
         asyncio.get_running_loop().call_later(0.05, trigger.interrupt)
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
-        assert collection.texts["output.txt"] == ["last words"]
+        assert collection.left is not None
+        assert collection.left.output == ["last words"]
         await trigger.close()
         return time.monotonic() - began
 
@@ -152,3 +153,14 @@ def test_a_collection_that_fails_lets_the_stop_go_on(caplog: pytest.LogCaptureFi
 
     asyncio.run(play())
     assert "no process" in caplog.text
+
+
+def test_an_agent_that_was_asked_to_stop_collects_nothing_more() -> None:
+    async def play() -> None:
+        collection = FakeCollection()
+        trigger = make_trigger(collection)
+        trigger.end()
+        await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
+        assert collection.left is None
+
+    asyncio.run(play())

@@ -35,6 +35,7 @@ from unitagent.system.safe_output import escape_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from unitagent.agent.evidence_trigger import Remains, Step
     from unitagent.core.exits import Exit
     from unitagent.core.history import HistoryEvent
     from unitagent.core.model import Failure
@@ -49,13 +50,12 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG")
 _SPAWN_SECONDS = 0.2  # of the time that is given, for the start of the collector and its last report
 _PIECE = 64 * 1024
 _MOST_REPORTED = 1 << 20  # bytes
+_FAREWELL = 0.5  # seconds that the agent's end waits for what is under way
 _MOST_COLLECTORS = 2  # that hang; then nothing more is collected
 _MARGIN = 2.0  # seconds that rank 0 waits for the others' entries beyond the time that they have
 _SETTLE_SECONDS = 0.5  # that a rank waits for slower ones, beyond the time that it took itself
 _PAUSES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # between two looks for them; the last one repeats
 _LONGEST_STEP = 1000  # characters
-
-Texts = dict[str, list[str]]
 
 
 class EvidenceCollection:
@@ -87,12 +87,12 @@ class EvidenceCollection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parting: asyncio.Task[None] | None = None
 
-    async def collect(self, state: State, texts: Texts, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect(self, left: Remains, seconds: float, interrupted: asyncio.Event) -> None:
         """Look at the living workload within ``seconds``, or until ``interrupted``; what was seen is written,
         listed and compared after that.
         """
-        began = time.monotonic()
-        reports = self._start_collector(state, texts, seconds, live=True)
+        began, state = time.monotonic(), left.state
+        reports = self._start_collector(left, seconds, live=True)
         if reports is None:
             return
         await _wait_for_either(reports.seen, interrupted, seconds)
@@ -125,13 +125,15 @@ class EvidenceCollection:
                     return
                 await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
-    def begin(self, state: State, texts: Texts, seconds: float) -> None:
+    def begin(self, left: Remains, seconds: float) -> None:
         """Collect what is left of a workload that is gone, in the background."""
-        if (reports := self._start_collector(state, texts, seconds, live=False)) is not None:
-            self._start_task(self._publish(state, reports, seconds, compares=False))
+        if (reports := self._start_collector(left, seconds, live=False)) is not None:
+            self._start_task(self._publish(left.state, reports, seconds, compares=False))
 
     async def close(self) -> None:
-        """Stop waiting, and tell collectors to end."""
+        """Give what is under way a moment, then tell collectors to end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_FAREWELL)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -153,9 +155,7 @@ class EvidenceCollection:
 
     # the collector
 
-    def _start_collector(
-        self, state: State, texts: Texts, seconds: float, *, live: bool
-    ) -> CollectorReports | None:
+    def _start_collector(self, left: Remains, seconds: float, *, live: bool) -> CollectorReports | None:
         """Start a collector; None if those before it still hang."""
         if len(self._living) >= _MOST_COLLECTORS:
             _log.warning("no evidence is collected: earlier collectors still hang")
@@ -165,10 +165,13 @@ class EvidenceCollection:
             "spared": sorted(self._reaper.services),
             "folder": str(self._folder),
             "private": self._private,
-            "generation": state.me.generation,
+            "generation": left.state.me.generation,
             "seconds": max(seconds - _SPAWN_SECONDS, seconds / 2),
             "live": live,
-            "texts": texts,
+            "texts": {
+                "output.txt": left.output,
+                "decisions.txt": [format_step(step, left.state.config.epoch) for step in left.steps],
+            },
         }
         reports = CollectorReports()
         try:
@@ -357,12 +360,12 @@ def decode_entries(entries: Mapping[int, bytes]) -> dict[int, RankEvidence]:
     """Decode the entries of a generation; what cannot be read is left out."""
     found = {}
     for rank, raw in sorted(entries.items()):
-        with contextlib.suppress(msgspec.MsgspecError):
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             found[rank] = msgspec.json.decode(raw, type=RankEvidence)
     return found
 
 
-def format_step(step: tuple[float, int, str, Any, tuple[Any, ...]], epoch: float) -> str:
+def format_step(step: Step, epoch: float) -> str:
     """Format one decision of the agent as a line."""
     now, generation, state, event, actions = step
     at = time.strftime("%H:%M:%S", time.gmtime(now + epoch)) + f"{(now + epoch) % 1:.3f}"[1:]

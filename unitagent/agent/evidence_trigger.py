@@ -15,18 +15,18 @@ from collections import deque
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from unitagent.core.actions import Exchange
-from unitagent.core.events import Exchanged, Tick
+from msgspec import Struct
+
+from unitagent.core.actions import Action, Exchange
+from unitagent.core.events import Event, Exchanged, Tick
 from unitagent.core.model import Reason
+from unitagent.core.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from unitagent.agent.evidence_collection import EvidenceCollection
-    from unitagent.core.actions import Action
-    from unitagent.core.events import Event
-    from unitagent.core.state import State
     from unitagent.workload.lifecycle import Workload
 
 _log = logging.getLogger(__name__)
@@ -58,12 +58,29 @@ def choose_moment(state: State) -> Moment:
     return Moment.LATER if crashed and not end.leaving else Moment.NEVER
 
 
+Step = tuple[float, int, str, Event | str, tuple[Action, ...]]  # when, where, what happened, what followed
+
+
+class Remains(Struct, frozen=True):
+    """What the agent hands over when a workload is stopped.
+
+    Attributes:
+        state: at that moment.
+        steps: the last decisions.
+        output: the last lines of the workload.
+
+    """
+
+    state: State
+    steps: list[Step]
+    output: list[str]
+
+
 class DecisionLog:
     """The agent's last decisions, without the heartbeats between them."""
 
     def __init__(self) -> None:
-        self._steps: deque[tuple[float, int, str, Event | str, tuple[Action, ...]]]
-        self._steps = deque(maxlen=MOST_DECISIONS)
+        self._steps: deque[Step] = deque(maxlen=MOST_DECISIONS)
 
     def remember_step(self, state: State, event: Event, actions: Sequence[Action]) -> None:
         """Remember one step; a tick or an answer of the store counts only if something followed from it."""
@@ -74,11 +91,9 @@ class DecisionLog:
         shown = type(event).__name__ if routine else event  # an answer of the store is as large as the Unit
         self._steps.append((event.now, state.me.generation, state.me.state.value, shown, followed))
 
-    def format_lines(self, epoch: float) -> list[str]:
-        """Return a line for each, oldest first; ``epoch`` turns monotonic time into that of day."""
-        from unitagent.agent.evidence_collection import format_step  # noqa: PLC0415 (only after a failure)
-
-        return [format_step(step, epoch) for step in self._steps]
+    def list_steps(self) -> list[Step]:
+        """Return them as they are, oldest first."""
+        return list(self._steps)
 
 
 class EvidenceTrigger:
@@ -97,38 +112,55 @@ class EvidenceTrigger:
         self._collection: EvidenceCollection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._interrupted = asyncio.Event()
+        self._is_ending = False
 
     async def collect_before_stop(self, state: State, workload: Workload) -> None:
         """Collect what the coming stop would destroy; raises nothing, and ends in time."""
-        moment = choose_moment(state)
+        moment = Moment.NEVER if self._is_ending else choose_moment(state)
         if moment is Moment.NEVER:
+            return
+        left = Remains(state, self.decisions.list_steps(), workload.read_last_output())
+        if moment is Moment.LATER:
+            self._timer = asyncio.get_running_loop().call_later(_LATER, self._collect_remains, left)
             return
         self._interrupted.clear()
         try:
-            collection = self._collection = self._collection or self._make_collection()
-            texts = {
-                "output.txt": workload.read_last_output(),
-                "decisions.txt": self.decisions.format_lines(state.config.epoch),
-            }
-            if moment is Moment.LATER:
-                loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(_LATER, collection.begin, state, texts, self._seconds)
-            else:
-                await collection.collect(state, texts, self._seconds, self._interrupted)
+            await self._get_collection().collect(left, self._seconds, self._interrupted)
         except Exception as error:  # noqa: BLE001 (whatever fails here, the workload is stopped)
-            _log.warning("no evidence of generation %d: %r", state.me.generation, error)
+            _log_failure(state, error)
 
     def interrupt(self) -> None:
-        """Let a stop wait no longer."""
+        """Let the stop that is under way wait no longer."""
         self._interrupted.set()
+
+    def end(self) -> None:
+        """Collect nothing more: this agent was asked to stop."""
+        self._is_ending = True
+        self.interrupt()
 
     async def close(self) -> None:
         """Give up what is under way."""
-        self.interrupt()
+        self.end()
         if self._timer is not None:
             self._timer.cancel()
         if self._collection is not None:
             await self._collection.close()
+
+    def _collect_remains(self, left: Remains) -> None:
+        if self._is_ending:
+            return
+        try:
+            self._get_collection().begin(left, self._seconds)
+        except Exception as error:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            _log_failure(left.state, error)
+
+    def _get_collection(self) -> EvidenceCollection:
+        self._collection = self._collection or self._make_collection()
+        return self._collection
+
+
+def _log_failure(state: State, error: Exception) -> None:
+    _log.warning("no evidence of generation %d: %r", state.me.generation, error)
 
 
 class EvidenceFiles:

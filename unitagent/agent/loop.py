@@ -171,7 +171,7 @@ class Agent:
 
     def _on_signal(self, number: int) -> None:
         if self._components.evidence is not None:
-            self._components.evidence.interrupt()
+            self._components.evidence.end()
         self._enqueue_event(ev.StopAsked, number)
 
     def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:

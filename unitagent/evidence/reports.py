@@ -45,7 +45,7 @@ class RankEvidence(Struct, frozen=True, kw_only=True):
         for raw in self.places:
             try:
                 found.append(parse_place(raw))
-            except (KeyError, TypeError, ValueError):
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue
         return found
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _MOST_SHOWN = 16  # processes of a rank
 _KIB = 1024
+_LAST_DAY = 2.0**33  # seconds since the epoch; nobody collects later
 
 Found = dict[int, dict[int, "RankEvidence"]]  # by generation and rank
 
@@ -131,7 +132,7 @@ def _format_generation(
 
 def _format_rank(rank: int, one: RankEvidence, record: Record | None) -> Iterator[str]:
     host = f" on {record.hostname or record.ip}" if record is not None else ""
-    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(one.at))
+    at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(max(0.0, one.at), _LAST_DAY)))
     kept = f"{one.files} files, {one.size / _KIB:.0f} KiB, in {one.name}" if one.name else "no files"
     yield f"rank {rank}{host}, {at}: {kept}"
     for place in one.list_places()[:_MOST_SHOWN]:
@@ -151,7 +152,7 @@ def _fetch_all(
     missing = 0
     for rank, one in sorted(ranks.items()):
         record = snapshot.records.get(rank)
-        why = "its agent is gone" if record is None or not record.port else ""
+        why = "no agent of it can be asked" if record is None or not record.port else ""
         if record is not None and not why:
             why = _fetch_rank(settings, keys, record, one, folder / f"rank-{rank}")
         if why:
