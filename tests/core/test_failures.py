@@ -706,3 +706,20 @@ def test_who_rejoins_takes_the_answer_of_rank_0_for_a_sign_of_life() -> None:
     unit.wait(1.5)
     assert unit.take() == ["1 spawn 1"]
     assert 1 in unit.ready()
+
+
+def test_without_probe_addresses_a_rebuilt_rank_waits_until_an_unseen_holder_can_have_stopped() -> None:
+    """Another instance may have served on while the one that I replace held the rank (seed 500007256)."""
+    unit = Unit(2, **CALM)
+    unit.create(0, 1, port=0)
+    unit.wait(2)
+    unit.kill(1)
+    unit.create(1, ip="10.0.0.9", port=0)
+    unit.take()
+    while not unit.agents[1].joined:
+        assert unit.now < 120
+        unit.wait(0.25)
+    unit.wait(2)
+    assert unit.take() == []
+    unit.wait(2)
+    assert unit.take() == ["1 spawn 1"]

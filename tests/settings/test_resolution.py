@@ -343,6 +343,11 @@ def test_what_the_store_would_not_take_is_refused_at_the_start_with_the_reason(u
         ({"UNIT_SIZE": "2"}, "RANK_ID missing: UNIT_SIZE=2"),
         ({"RANK_ID": "auto", "UNIT_REDIS_URL": "redis://h"}, "UNIT_SIZE missing"),
         ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}, "the rank must be from 0 to 1"),
+        (
+            {"RANK_ID": "3", "UNIT_SIZE": "2", "UNIT_SPARES": "1", "UNIT_REDIS_URL": "redis://h"},
+            "or set UNIT_SPARES to the number of instances that stand by",
+        ),
+        ({"RANK_ID": "2", "UNIT_SIZE": "2", "UNIT_SPARES": "1"}, "UNIT_REDIS_URL missing: RANK_ID=2"),
         ({"RANK_ID": "1", "UNIT_SIZE": "2"}, "MASTER_ADDRESS missing"),
         ({"RANK_ID": "auto", "UNIT_SIZE": "2"}, "UNIT_REDIS_URL missing"),
         ({"RAY_CLUSTER_NAME": "ray"}, "RANK_ID and UNIT_SIZE missing: KubeRay provides neither"),
@@ -582,3 +587,10 @@ def test_anything_gives_settings_or_a_configuration_error(
         settings = resolve_settings(flags, environ, hostname, reader).settings
         assert settings.rank is None or settings.rank < settings.size <= 1024
         assert settings.timing == Timing.of(settings.lease, settings.heartbeat)  # which asserts what it needs
+
+
+def test_an_instance_beyond_the_size_is_a_spare_and_claims_a_rank() -> None:
+    spare = {"RANK_ID": "3", "UNIT_SIZE": "2", "UNIT_SPARES": "2", "UNIT_REDIS_URL": "redis://h"}
+    result = found(spare)
+    assert (result.settings.rank, result.settings.spares, result.texts["RANK_ID"]) == (None, 2, "3")
+    assert found(spare | {"RANK_ID": "1"}).settings.rank == 1

@@ -20,6 +20,7 @@ class Claimant:
         self._leases = Leases()
         self._takeover = one.world.timing.takeover
         self._heard: dict[str, float] = {}
+        self._reply: Reply | None = None
         one.world.schedule(0.0, self._look)
 
     def _look(self) -> None:
@@ -35,15 +36,18 @@ class Claimant:
             self._leases = self._leases.after_lost_contact()
             self._look_again()
         else:
-            reply = one.ignore_strangers(reply)
+            self._reply = reply = one.ignore_strangers(reply)
             one.shown.update(record.gang for record in reply.records.values() if record.state.started)
             world.schedule(world.rng.uniform(0.002, 0.03), self._choose_rank, reply)
 
     def _look_again(self) -> None:
-        self._one.world.schedule(rank_claim.PAUSE * max(1.0, self._one.world.plan.pace), self._look)
+        plan = self._one.world.plan
+        pause = rank_claim.choose_pause(self._reply, self._leases, plan.timing)
+        self._one.world.schedule(max(pause, rank_claim.PAUSE * plan.pace), self._look)
 
     def _choose_rank(self, reply: Reply) -> None:
-        one, timing = self._one, self._one.world.timing
+        one, world = self._one, self._one.world
+        timing = world.timing
         if not one.alive:
             return
         known = tuple(self._leases.by_incarnation)
@@ -52,7 +56,13 @@ class Claimant:
         )
         self._takeover = rank_claim.find_longest_takeover(reply, self._takeover)
         rank = rank_claim.find_free_rank(
-            reply, self._leases, self._me, timing, self._heard, takeover=self._takeover
+            reply,
+            self._leases,
+            self._me,
+            timing,
+            self._heard,
+            takeover=self._takeover,
+            lost_only=one.slot >= world.plan.size,
         )
         if rank is None or one.paused or self._answers(reply, rank):
             self._look_again()

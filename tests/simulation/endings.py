@@ -39,6 +39,7 @@ class Endings:
 
     def _check_reason(self, one: Instance) -> None:
         self._note_lost_members(one)
+        self._note_unstarted_members(one)
         if not (self._list_reasons(one) or self.watch.blinded):
             about = "6 store" if self.watch.plan.profile is Profile.STORE else "5/6 restart"
             self.watch.report_violation(about, f"{one.incarnation} stops its workload for no reason")
@@ -79,6 +80,16 @@ class Endings:
             replaced = two.incarnation in work.gang.incarnations and holder != two.incarnation
             if replaced and (silent or (elsewhere and boards.split_at <= forgotten)):
                 self.watch.add_strike(two.rank, "replaced")
+
+    def _note_unstarted_members(self, one: Instance) -> None:
+        """4: a member is lost that confirmed the gang and heard nothing from the store for a lease since, so
+        that it could not see the others start (seed 1062 with spares).
+        """
+        work, world = one.workload, self.watch.world
+        for two in world.living:
+            member = work is not None and two.incarnation in work.gang.incarnations
+            if member and not two.working and world.now - two.last_answer > world.timing.lease:
+                self.watch.add_strike(two.rank, "unstarted")
 
     def _list_reasons(self, one: Instance) -> list[Strike]:
         """5 and 6: nobody is touched by what is not his, and the store's trouble is nobody's. What happened

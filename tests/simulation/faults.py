@@ -48,8 +48,9 @@ def _draw_fault(world: World, weights: Weights) -> Fault:
 
 def schedule_faults(world: World) -> None:
     """Start all ranks, and put this world's trouble into its future."""
-    slots = range(world.plan.size - 1 if world.plan.twins else world.plan.size)
-    for slot in slots:
+    plan = world.plan
+    slots = plan.size - 1 if plan.twins else plan.size + (plan.spares if plan.auto else 0)
+    for slot in range(slots):
         world.schedule(world.rng.choice((0.0, world.rng.uniform(0.0, 1.5))), world.create_container, slot)
     if world.plan.twins:
         world.schedule(1.5, settings.start_twin, world)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from tests.core import test_confirming_ahead, test_failures, test_forming, test_leases
 from tests.simulation import instance
 from tests.simulation.run import Outcome, simulate
+from unitagent.agent import rank_claim
 from unitagent.core import apply_event as facts
 from unitagent.core import (
     barrier,
@@ -242,6 +243,29 @@ def _wait_no_longer_than_rank_0() -> Any:
 
 def _nobody_rejoins() -> Any:
     return _patch_rule(rejoin.rejoin_generation, None)
+
+
+def _an_unseen_holder_has_no_time() -> Any:
+    old = rejoin._may_duplicate_holder
+    return patch.object(
+        rejoin, "_may_duplicate_holder", lambda state: state.store.predecessor is None and old(state)
+    )
+
+
+def _spares_leave_all_to_others() -> Any:
+    old = rank_claim.find_free_rank
+    return patch.object(
+        rank_claim, "find_free_rank", lambda *args, **more: None if more["lost_only"] else old(*args, **more)
+    )
+
+
+def _spares_wait_half_as_long() -> Any:
+    old = rank_claim.find_free_rank
+    return patch.object(
+        rank_claim,
+        "find_free_rank",
+        lambda *args, **more: old(*args, **{**more, "takeover": more["takeover"] / 2}),
+    )
 
 
 def _nobody_is_admitted() -> Any:
@@ -514,9 +538,11 @@ MUTANTS = (
     Mutant("ready when my own workload runs", _ready_alone, 562),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
-    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 168),
+    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 608),
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 248),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 20002),
+    Mutant("spares leave all ranks to others", _spares_leave_all_to_others, 2641),
+    Mutant("spares wait half as long", _spares_wait_half_as_long, 239),
     Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 20002),
     Mutant("a restart costs nothing", _no_charge, 20474),
     Mutant("the last failure of a generation is kept", _last_failure_wins, 3),
@@ -615,6 +641,10 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     (
         Mutant("what was confirmed before an outage counts after it", _an_old_barrier_counts),
         test_confirming_ahead.test_who_comes_back_to_a_barrier_waits_for_a_heartbeat_of_the_others,
+    ),
+    (
+        Mutant("without guard nobody waits for an unseen holder", _an_unseen_holder_has_no_time),
+        test_failures.test_without_probe_addresses_a_rebuilt_rank_waits_until_an_unseen_holder_can_have_stopped,
     ),
     (
         Mutant("a pause of my own is evidence against others", _a_pause_is_evidence),

@@ -55,6 +55,7 @@ class Plan:
         auto: no instance is told its rank.
         twins: two instances have one address from the start.
         strict: as ``UNIT_STRICT``.
+        spares: instances beyond the size, which take the ranks of those that are lost.
         embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
 
     """
@@ -86,6 +87,7 @@ class Plan:
     faults_from: float
     faults_span: float
     embedded: bool = False
+    spares: int = 0
 
     @property
     def timing(self) -> Timing:
@@ -169,6 +171,7 @@ def draw_plan(rng: Random, seed: int) -> Plan:
         max_restarts=FEW_RESTARTS if few else 100,
         faults_from=3.5 + names + 3.5 * pace + (timing.takeover if auto else 0.0),
         faults_span=(6.0 if size >= LARGE else 16.0) * pace,
+        spares=Random(f"spares {seed}").choice((0, 0, 1, 2)) if auto and profile is not Profile.JOB else 0,
     )
 
 

@@ -175,6 +175,8 @@ class Starts:
                 )
             elif work.killed and other.incarnation not in gang.incarnations:
                 continue  # replaced, and its kernel takes its time
+            elif self._is_frozen_beyond_split(one, other):
+                continue  # its watchdog ends it
             elif work.gang.generation < gang.generation and self._could_know(other, gang):
                 self.watch.report_violation(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
@@ -194,6 +196,14 @@ class Starts:
         """
         lost = other.last_answer <= self.watch.world.boards.lost_at
         return not lost and self.watch.lookout.serves_alone(other)
+
+    def _is_frozen_beyond_split(self, one: Instance, other: Instance) -> bool:
+        """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
+        nobody can ask it, and its watchdog counts from that word (seed 14521).
+        """
+        boards, world = self.watch.world.boards, self.watch.world
+        apart = boards.old is not None and boards.of(one.host) is not boards.of(other.host)
+        return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who

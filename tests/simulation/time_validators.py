@@ -60,6 +60,7 @@ class Lookout:
             self._check_honest(one)
             self._probing.look(one)
         self._check_agreed([one for one in awake if self._is_connected(one)])
+        self._check_vacant()
         if self.watch.plan.profile is Profile.STORE and not self.world.healed:
             self._note_serving(awake)
 
@@ -183,6 +184,27 @@ class Lookout:
         )  # fmt: skip
         if self.measure_duration("replaced", one.incarnation, stale) > self.world.bounds.isolated:
             self.watch.report_violation("3 incarnation", f"{one.incarnation} goes on beside its successor")
+
+    def _check_vacant(self) -> None:
+        """7: a spare that sees the store all the time takes a lost rank once its holder has had
+        its time. Whoever has been here for less than a lease has to watch it first.
+        """
+        world = self.world
+        held = {one.rank for one in world.living if one.rank >= 0}
+        vacant = [rank for rank in range(world.plan.size) if rank not in held]
+        spares = [one for one in world.living if one.rank < 0 and self._sees_everything(one)]
+        bound = 2 * world.timing.takeover + world.bounds.waking + 4 * world.plan.pace
+        if self.measure_duration("vacant", "all", bool(vacant and spares)) > bound:
+            self.watch.report_violation("7 spare", f"{spares[0].incarnation} leaves ranks {vacant} vacant")
+
+    def _sees_everything(self, spare: Instance) -> bool:
+        """Whether nothing has been in its way lately."""
+        world, boards = self.world, self.world.boards
+        since = world.now - 2 * world.timing.takeover - world.bounds.waking
+        clear = not (world.network.torn or world.lossy or world.slow or spare.paused or spare.odd)
+        settled = max(spare.woken, boards.lost_at, boards.joined_at, spare.names_until) < since
+        known = spare.slot < world.plan.size or world.watch.starts.began
+        return bool(clear and settled and boards.is_main(spare.host) and known)
 
     # 4: who notices a death
 

@@ -16,6 +16,8 @@ from unitagent.agent import rank_claim as claiming
 from unitagent.agent.rank_claim import (
     AskHolder,
     Claim,
+    Claimant,
+    Spare,
     claim_free_rank,
     explain_all_held,
     find_free_rank,
@@ -65,12 +67,22 @@ async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]
 
 
 def claimed(
-    server: FakeServer, me: Record = SPARE, *, guard: bool = True, ask: AskHolder | None = None
+    server: FakeServer,
+    me: Record = SPARE,
+    *,
+    guard: bool = True,
+    ask: AskHolder | None = None,
+    spare: Spare = Spare.NONE,
 ) -> asyncio.Task[Claim]:
     store = FakeStore(server, None, me.incarnation)
-    return asyncio.create_task(
-        claim_free_rank(store, me, guard=guard, timing=QUICK, store_timeout=60, ask=ask)
-    )
+    claimant = Claimant(store, me, guard=guard, timing=QUICK, ask=ask, spare=spare)
+
+    async def claim() -> Claim:
+        result = await claim_free_rank(claimant, store_timeout=60)
+        assert result is not None, "the Unit was drained"
+        return result
+
+    return asyncio.create_task(claim())
 
 
 async def looked(server: FakeServer, times: int, name: str = "spare") -> None:

@@ -25,12 +25,13 @@ from unitagent.agent.history_writer import HistoryWriter
 from unitagent.agent.launch import Launch, Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
-from unitagent.agent.rank_claim import Claim, claim_free_rank
+from unitagent.agent.rank_claim import NO_RANK, Claim, Claimant, Spare, claim_free_rank
 from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
 from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
 from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
 from unitagent.core.events import ProbeResult
+from unitagent.core.exits import ExitCode
 from unitagent.core.model import Record
 from unitagent.core.state import State, initial_state
 from unitagent.discovery.interfaces import InstanceAddress
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
@@ -79,7 +81,14 @@ async def run_instance(
         _open_stores(settings, incarnation, context, there, file) as stores,
     ):
         warmer = _start_warming(settings)
-        claimed = await _claim_identity(resolved, incarnation, address, stores[0], context.keys)
+        me = _make_record(resolved, incarnation, address)
+        stores[0].set_rank(me.rank)
+        claimed: Claim | None = Claim(me)
+        if settings.rank is None:
+            claimed = await _stand_by(resolved, me, context, stores[0], warmer)
+        if claimed is None:
+            _log.info("the Unit was drained; this instance had no rank and leaves")
+            return ExitCode.DONE
         where.rank = claimed.me.rank
         membership = Membership(address, claimed.me, claimed.took, file, *stores)
         return await _run_placed(resolved, where, context, membership, warmer)
@@ -140,11 +149,9 @@ def _start_warming(settings: Settings) -> FileWarmer | None:
     return warmer
 
 
-async def _claim_identity(
-    resolved: Resolved, incarnation: str, address: InstanceAddress, store: RedisStore, keys: Keyring
-) -> Claim:
+def _make_record(resolved: Resolved, incarnation: str, address: InstanceAddress) -> Record:
     settings = resolved.settings
-    me = Record(
+    return Record(
         rank=settings.rank or 0,
         incarnation=incarnation,
         size=settings.size,
@@ -156,25 +163,43 @@ async def _claim_identity(
         fingerprint=_fingerprint_settings(resolved),
         lease=settings.lease,
     )
-    if settings.rank is not None:
-        store.set_rank(me.rank)
-        return Claim(me)
-    peer_client = PeerAsker(settings.unit, incarnation, keys)
-    peers = Peers(peer_client, address.ip, settings.timing.peer_timeout, lambda *_: None)
+
+
+async def _stand_by(
+    resolved: Resolved, me: Record, context: ProcessContext, store: RedisStore, warmer: FileWarmer | None
+) -> Claim | None:
+    """Claim a rank, and answer probes as a standby until there is one; None if the Unit is drained first."""
+    from unitagent.agent.standby import StandbyAnswers  # noqa: PLC0415 (most have their rank)
+
+    settings = resolved.settings
+    peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
+    peers = Peers(peer_client, me.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> ProbeResult:
         return (await peers.ask_peer(record)).result
 
-    claimed = await claim_free_rank(
+    claimant = Claimant(
         store,
         me,
         guard=settings.guard,
         timing=settings.timing,
-        store_timeout=settings.store_timeout,
         ask=ask if settings.http_port else None,
+        spare=_find_kind_of_spare(resolved),
     )
-    await kill_former_workload(settings.unit, claimed.me.rank)
+    metrics = _make_metrics(settings, NO_RANK, context)
+    answers = StandbyAnswers(settings, claimant, me, metrics, warmer)
+    async with _run_probe_server(settings, answers, me.ip, context.keys):
+        claimed = await claim_free_rank(claimant, store_timeout=settings.store_timeout)
+    if claimed is not None:
+        _log.info("claimed rank %d", claimed.me.rank)
+        await kill_former_workload(settings.unit, claimed.me.rank)
     return claimed
+
+
+def _find_kind_of_spare(resolved: Resolved) -> Spare:
+    if not resolved.settings.spares:
+        return Spare.NONE
+    return Spare.BEYOND if resolved.texts["RANK_ID"].isdecimal() else Spare.ANY
 
 
 def _make_printable(hostname: str) -> str:
@@ -230,7 +255,7 @@ async def _run_placed(
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
-        _run_probe_server(settings, answers, me, context.keys),
+        _run_probe_server(settings, answers, me.ip, context.keys, _open_evidence(settings, me.rank)),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
@@ -341,21 +366,21 @@ def _make_command_checks(context: ProcessContext) -> CommandChecks:
 
 @contextlib.asynccontextmanager
 async def _run_probe_server(
-    settings: Settings, answers: AgentAnswers, me: Record, keys: Keyring
+    settings: Settings,
+    answers: AgentAnswers | StandbyAnswers,
+    ip: str,
+    keys: Keyring,
+    evidence: EvidenceFiles | None = None,
 ) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
         return
-    where = locate_store(settings, me.ip, keys)
-    units = _make_observer(where, answers, settings, keys) if settings.dashboard == "store" else None
-    server = ProbeServer(
-        answers,
-        keys,
-        units,
-        _collect_host_names(settings),
-        settings.size,
-        evidence=_open_evidence(settings, me.rank),
-    )
+    where = locate_store(settings, ip, keys)
+    units = None
+    if settings.dashboard == "store" and isinstance(answers, AgentAnswers):
+        units = _make_observer(where, answers, settings, keys)
+    hosts = _collect_host_names(settings)
+    server = ProbeServer(answers, keys, units, hosts, settings.size, evidence=evidence)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield

@@ -1,4 +1,4 @@
-"""``RANK_ID=auto``: claim the lowest free rank in the store.
+"""``RANK_ID=auto``, and spares: claim the lowest free rank in the store.
 
 The invariant: only my own clock decides that a holder is dead. Its heartbeat has not changed for a lease and
 a margin while I had unbroken contact, however long the store was away and whatever its clock says.
@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +19,7 @@ from unitagent.core.actions import Exchange
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Leases
-from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.model import Beat, OrderKind, Record, Reply, format_ranks
 from unitagent.core.rank_ownership import (
     FIRST_WARNING,
     choose_tenure,
@@ -32,11 +33,21 @@ from unitagent.store.protocol import Store
 _log = logging.getLogger(__name__)
 
 PAUSE, _REPORT = 0.25, 10.0  # seconds between tries, and between reports on waiting
+_LONGEST_PAUSE, _LONGEST_REPORT = 1.0, 600.0  # while every holder is well; of a spare, which waits for long
+NO_RANK = -1
 _UNSETTLED = "the store may be new or may have lost its data; the holders have one lease to renew their ranks"
 
 
 class _NoStoreError(UnitAgentError):
     exit_code = ExitCode.STORE
+
+
+class Spare(Enum):
+    """Whether an instance is one of ``UNIT_SPARES``."""
+
+    NONE = "none"
+    ANY = "any"  # it has RANK_ID=auto, as all others: whoever comes first has a rank, and the last ones wait
+    BEYOND = "beyond"  # its number is UNIT_SIZE or above: it leaves ranks that nobody has held to others
 
 
 class Claim(Struct, frozen=True):
@@ -50,20 +61,15 @@ AskHolder = Callable[[Record], Awaitable[ProbeResult]]
 """Asks which instance answers at the address of a record."""
 
 
-async def claim_free_rank(
-    store: Store, me: Record, *, guard: bool, timing: Timing, store_timeout: float, ask: AskHolder | None
-) -> Claim:
-    """Claim a rank, waiting while all ranks are held.
-
-    ``ask`` asks a holder that is silent in the store directly; None if holders cannot be asked.
+async def claim_free_rank(claimant: Claimant, *, store_timeout: float) -> Claim | None:
+    """Claim a rank, waiting while all ranks are held; None when the Unit is drained meanwhile.
 
     Raises:
         UnitAgentError: with code 69, the store could not be reached within ``store_timeout`` seconds.
 
     """
     began = time.monotonic()
-    reached, report, logged = False, began + _REPORT, set[str]()
-    claimant = _Claimant(store, me, guard=guard, timing=timing, ask=ask)
+    reached, logged = False, set[str]()
     while True:
         try:
             claim = await claimant.try_claim()
@@ -78,24 +84,60 @@ async def claim_free_rank(
             if claim is not None:
                 return claim
             reached = True
-        if reached and time.monotonic() > report:
-            _log.warning("waiting for a free rank: %s", claimant.why)
-            report = time.monotonic() + _REPORT
-        await asyncio.sleep(PAUSE)
+            if claimant.drained:
+                return None
+        if reached:
+            claimant.report_waiting()
+        await asyncio.sleep(claimant.choose_pause())
 
 
-class _Claimant:
-    """An instance that looks for a rank, and what it has seen of the holders' heartbeats."""
+class Claimant:
+    """An instance that looks for a rank, and what it has seen of the holders' heartbeats.
+
+    Attributes:
+        reply: what the store answered last, at ``read_at`` on the monotonic clock.
+        why: why it has no rank yet.
+        drained: an operator has drained the Unit since this instance first read the store.
+
+    """
 
     def __init__(
-        self, store: Store, me: Record, *, guard: bool, timing: Timing, ask: AskHolder | None
+        self,
+        store: Store,
+        me: Record,
+        *,
+        guard: bool,
+        timing: Timing,
+        ask: AskHolder | None,
+        spare: Spare = Spare.NONE,
     ) -> None:
+        """``ask`` asks a holder that is silent in the store directly; None if holders cannot be asked."""
         self._store, self._me = store, me
-        self._guard, self._timing, self._ask = guard, timing, ask
+        self._guard, self._timing, self._ask, self._spare = guard, timing, ask, spare
         self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
         self._leases = Leases()
         self._takeover = timing.takeover  # the longest of all holders' that it has read
+        self._order: int | None = None  # the number of the last order when it first read the store
+        self._report_at, self._report_pause = time.monotonic(), _REPORT
+        self.reply: Reply | None = None
+        self.read_at = time.monotonic()
         self.why = "the store has yet to answer"
+        self.drained = False
+
+    def choose_pause(self) -> float:
+        """Return the seconds until the next look at the store."""
+        return choose_pause(self.reply, self._leases, self._timing)
+
+    def report_waiting(self) -> None:
+        """Log why there is no rank yet: a spare, to which that is normal, more and more rarely."""
+        if time.monotonic() < self._report_at:
+            return
+        if self._spare is Spare.NONE:
+            _log.warning("waiting for a free rank: %s", self.why)
+        else:
+            _log.info("standing by, to take a rank when its instance is lost: %s", self.why)
+            self._report_pause = min(2 * self._report_pause, _LONGEST_REPORT)
+        self._report_at = time.monotonic() + self._report_pause
 
     async def try_claim(self) -> Claim | None:
         """Read the store once, and claim a free rank if there is one."""
@@ -105,21 +147,44 @@ class _Claimant:
             self._leases = self._leases.after_lost_contact()
             self.why = str(error)
             raise
+        self.reply, self.read_at = reply, time.monotonic()
         gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
-        self._leases = self._leases.after_reply(collect_beats(reply), time.monotonic(), gap, keep=known)
+        self._leases = self._leases.after_reply(collect_beats(reply), self.read_at, gap, keep=known)
         self._takeover = find_longest_takeover(reply, self._takeover)
+        if self._find_drain(reply):
+            return None
         rank = find_free_rank(
-            reply, self._leases, self._me, self._timing, self._answered_at, takeover=self._takeover
+            reply,
+            self._leases,
+            self._me,
+            self._timing,
+            self._answered_at,
+            takeover=self._takeover,
+            lost_only=self._spare is Spare.BEYOND,
         )
         if rank is None or await self._holder_answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
-            self.why = explain_all_held(self._me.size) if settled else _UNSETTLED
+            self.why = self._explain_no_rank(reply) if settled else _UNSETTLED
             return None
         self._store.set_rank(rank)
         observed = is_settled(self._leases, self._timing.lease)
         claimed = make_claim(reply, rank, self._me, observed=observed)
         answer = await self._store.exchange(make_claim_exchange(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
+
+    def _explain_no_rank(self, reply: Reply) -> str:
+        unheld = [rank for rank in range(self._me.size) if not _find_holder(reply, rank)]
+        if self._spare is Spare.BEYOND and unheld:
+            return f"{format_ranks(unheld)} never joined, and are left to their own instances"
+        return explain_all_held(self._me.size)
+
+    def _find_drain(self, reply: Reply) -> bool:
+        """Whether the Unit has been drained since the first look; an earlier order was for others."""
+        order = reply.order
+        if self._order is None:  # a store that is set back shows old ones
+            self._order = max(1000 * reply.now, order.number if order else 0)
+        self.drained = order is not None and order.kind is OrderKind.DRAIN and order.number > self._order
+        return self.drained
 
     async def _holder_answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder of a rank answers when it is asked directly."""
@@ -172,6 +237,15 @@ def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchang
     )
 
 
+def choose_pause(reply: Reply | None, leases: Leases, timing: Timing) -> float:
+    """Return the seconds between two looks at the store: fewer while a holder may be lost, or I am new."""
+    if reply is None or not is_settled(leases, timing.lease):
+        return PAUSE
+    holders = filter(None, (_find_holder(reply, rank) for rank in reply.records))
+    quiet = any(leases.seconds_unchanged(holder) > timing.beat_due for holder in holders)
+    return PAUSE if quiet else max(PAUSE, min(timing.heartbeat, _LONGEST_PAUSE))
+
+
 def find_longest_takeover(reply: Reply, known: float) -> float:
     """Return the seconds that the most patient holder keeps its rank in silence, of these and the known."""
     return max([known, *(takeover_after(record.lease) for record in reply.records.values())])
@@ -185,6 +259,7 @@ def find_free_rank(
     heard: Mapping[str, float] | None = None,
     *,
     takeover: float,
+    lost_only: bool = False,
 ) -> int | None:
     """Return the lowest rank whose last holder is certainly gone, or None.
 
@@ -192,13 +267,18 @@ def find_free_rank(
     not leave explicitly is not gone before I have watched the store for a lease: the store may have lost its
     data while all holders are alive. If the store is older than a lease by its own clock, which may have been
     set, I watch for as long as a connected holder needs to write. ``takeover`` is the longest of all holders
-    that I have read: an agent lives by its own lease, which may be longer than mine.
+    that I have read: an agent lives by its own lease, which may be longer than mine. With ``lost_only`` I
+    leave ranks that nobody has held to others.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
     if not aged and not settled:
         return None
-    places = [rank for rank in range(me.size) if not _was_held_lately(rank, leases, me, takeover)]
+    places = [
+        rank
+        for rank in range(me.size)
+        if not _was_held_lately(rank, leases, me, takeover) and (not lost_only or _find_holder(reply, rank))
+    ]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
     free = (
         rank

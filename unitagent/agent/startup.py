@@ -100,10 +100,9 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
         merge_user_environment(resolved), address.ifname, address.ip
     ):
         _log.warning("%s: ranks may wait for each other forever; %s", problem, remedy)
-    if settings.rank is not None:
-        Launcher(
-            resolved, settings.rank, (address.ifname, address.ip), ""
-        ).prepare_dry_run()  # raises if the command is invalid
+    some_rank = settings.size - 1 if settings.rank is None else settings.rank
+    launcher = Launcher(resolved, some_rank, (address.ifname, address.ip), "")
+    launcher.prepare_dry_run()  # raises if the command is invalid
     location = locate_store(settings, address.ip, context.keys)
     refuse_open_store(settings, location)
     rank = "any rank" if settings.rank is None else f"rank {settings.rank}"

@@ -73,11 +73,19 @@ def may_rejoin(state: State) -> bool:
 
 
 def _may_duplicate_holder(state: State) -> bool:
-    """Whether I took my rank in a store that knew nobody there, while the Unit ran: a forgotten holder
-    has as long to write again as an isolated agent may live.
+    """Whether another instance may still serve as my rank. I took the rank in a store that knew nobody there,
+    while the Unit ran: a forgotten holder has as long to write again as an isolated agent may live. Or the
+    holder was only silent and I cannot ask anybody: an instance that served on while that one held the rank
+    needs two of my heartbeats to see that I am alive, and stops.
     """
-    anew = state.workload.gang is None and state.store.predecessor is None
-    return anew and not is_observed(state, longest_takeover(state, *state.store.records.values()))
+    if state.workload.gang is not None:
+        return False
+    predecessor = state.store.predecessor
+    if predecessor is None:
+        return not is_observed(state, longest_takeover(state, *state.store.records.values()))
+    since = state.now if state.store.joined is None else state.store.joined
+    unasked = not (state.me.port or predecessor.left)
+    return unasked and not is_observed(state, 2 * state.config.timing.beat_due, since)
 
 
 def _is_running(state: State, leader: Record) -> bool:

@@ -142,6 +142,8 @@ class Metrics:
         yield _make_gauge("info", "Names of this instance, to join with others.", [(self._info, 1)], *names)
         yield _make_number("unit_size", "Instances in the Unit.", status["size"])
         yield _make_number("rank", "Rank of this instance.", self._rank)
+        waits = bool(status.get("standby"))
+        yield _make_number("standby", "Whether this instance waits for a rank.", waits)
         yield _make_number("generation", "Current generation of the Unit.", status["generation"])
         yield _make_one_hot("state", "State of this instance.", InstanceState, mine)
         yield _make_one_hot("phase", "Phase of the Unit.", Phase, status["phase"])

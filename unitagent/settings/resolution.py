@@ -54,6 +54,7 @@ def resolve_settings(
     work.read_value_files()
     parsed = work.parse_values()
     work.shrink_drain(parsed)
+    work.place_spare(parsed)
     identified = identity and not work.incomplete
     work.problems.extend(validation.find_conflicts(work.raw, parsed, work.platform, identity=identified))
     argv = tuple(command) or work.file.command
@@ -198,6 +199,12 @@ class _Resolution:
                 self.raw.maps[0][name] = SourcedText(
                     f"{parsed[name]:g}", "default within UNIT_STOP_GRACE_SECONDS"
                 )
+
+    def place_spare(self, parsed: dict[str, Any]) -> None:
+        """Let an instance beyond the size claim the rank of a lost one."""
+        size, rank = parsed.get("UNIT_SIZE"), parsed.get("RANK_ID")
+        if size is not None and rank is not None and size <= rank < size + parsed.get("UNIT_SPARES", 0):
+            parsed["RANK_ID"] = None
 
     def refuse_nested_agent(self, argv: tuple[str, ...]) -> None:
         """Refuse a script that starts the agent as the agent's workload."""

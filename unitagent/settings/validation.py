@@ -103,8 +103,8 @@ def _check_rank_and_size(
     elif parsed.get("RANK_ID") is not None and parsed["RANK_ID"] >= parsed.get("UNIT_SIZE", float("inf")):
         yield (
             f"{_describe_value(raw, 'RANK_ID')} with {_describe_value(raw, 'UNIT_SIZE')}: the rank must "
-            f"be "
-            f"from 0 to {parsed['UNIT_SIZE'] - 1}; correct RANK_ID or raise UNIT_SIZE"
+            f"be from 0 to {parsed['UNIT_SIZE'] - 1}; correct RANK_ID, raise UNIT_SIZE, or set UNIT_SPARES "
+            "to the number of instances that stand by"
         )
 
 

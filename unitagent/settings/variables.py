@@ -101,6 +101,7 @@ PATH = ValueType(setting_parsers.parse_text, "a file's path")
 ABSOLUTE = ValueType(setting_parsers.parse_absolute_path, "an absolute path")
 BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)")
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
+SPARES = ValueType(setting_parsers.make_integer_parser(0, 64), "an integer from 0 to 64")
 RANK = ValueType(setting_parsers.parse_rank, "an integer from 0 to 1023, or auto")
 COUNT = ValueType(setting_parsers.make_integer_parser(0, 1_000_000), "an integer from 0 to 1000000")
 ATTEMPTS = ValueType(setting_parsers.make_integer_parser(1, 1_000_000), "an integer from 1 to 1000000")
@@ -195,6 +196,12 @@ class Settings:
     )
     rank: int | None = _identity(
         "RANK_ID", RANK, "this instance's rank; auto claims a free one", known="from the platform"
+    )
+    spares: int = _identity(
+        "UNIT_SPARES",
+        SPARES,
+        "instances beyond UNIT_SIZE that stand by and take the rank of a lost one",
+        default="0",
     )
     service: str | None = _identity("UNIT_SERVICE", NAME, "service that this Unit belongs to")
     revision: str = _identity(
