@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import pytest
 from msgspec.structs import replace
@@ -18,14 +19,17 @@ from unitagent.agent.evidence_trigger import (
     Remains,
     choose_moment,
 )
+from unitagent.agent.loop import Agent
 from unitagent.core.actions import Exchange, Level, Log
 from unitagent.core.events import StopAsked, Tick
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import CoreConfig, Failure, Reason, Record
 from unitagent.core.state import State, initial_state, request_exit
+from unitagent.system.log import LogContext
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
+    from unitagent.agent.loop import Components
     from unitagent.workload.lifecycle import Workload
 
 
@@ -164,3 +168,31 @@ def test_an_agent_that_was_asked_to_stop_collects_nothing_more() -> None:
         assert collection.left is None
 
     asyncio.run(play())
+
+
+def test_an_urgent_stop_interrupts_what_is_being_collected() -> None:
+    """As when the agent finds itself isolated, or another one holds its rank, while it collects."""
+
+    class StoppedWorkload(FakeWorkload):
+        graces: ClassVar[list[float]] = []
+
+        async def stop(self, grace: float) -> None:
+            self.graces.append(grace)
+
+        def force_stop(self) -> None: ...
+
+    async def play() -> list[float]:
+        agent = Agent(make_state(Reason.STALLED), LogContext("u", 1))
+        workload = StoppedWorkload()
+        parts = SimpleNamespace(evidence=make_trigger(FakeCollection()), workload=workload)
+        agent._components = cast("Components", parts)
+        agent._begin_stop(5.0)
+        await asyncio.sleep(0.05)
+        assert not workload.graces, "it collects"
+        stopping = agent._stopping
+        assert stopping is not None
+        agent._begin_stop(0.0)
+        await asyncio.wait([stopping], timeout=100)
+        return workload.graces
+
+    assert asyncio.run(play()) == [0.0]

@@ -33,7 +33,7 @@ from unitagent.store.evidence_index import LONGEST_ENTRY
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from unitagent.agent.evidence_trigger import Remains, Step
     from unitagent.core.exits import Exit
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_START = "import sys; sys.path.insert(0, sys.argv[1]); from unitagent.evidence.collector import main; main()"
+# Last on the path: the folder of this package may hold others that are named like a part of the library.
+_START = "import sys; sys.path.append(sys.argv[1]); from unitagent.evidence.collector import main; main()"
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LD_LIBRARY_PATH_ORIG")
 _SPAWN_SECONDS = 0.2  # of the time that is given, for the start of the collector and its last report
 _PIECE = 64 * 1024
@@ -110,12 +111,11 @@ class EvidenceCollection:
         failure = state.recovery.failure
         if failure is None or failure.stops <= 1:
             return
-        counting = asyncio.create_task(self._count_ranks(failure))
+        counting = self._start_task(self._count_ranks(failure))
         stopped = asyncio.create_task(interrupted.wait())
         await asyncio.wait((counting, stopped), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in (counting, stopped):
             task.cancel()
-        await asyncio.gather(counting, stopped, return_exceptions=True)
 
     async def _count_ranks(self, failure: Failure) -> None:
         pauses = list(_PAUSES)
@@ -141,10 +141,11 @@ class EvidenceCollection:
             reports.stop()
         await self._index.close()
 
-    def _start_task(self, work: Any) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._on_task_end)
+        return task
 
     def _on_task_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

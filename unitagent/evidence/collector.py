@@ -42,7 +42,6 @@ _MOST_TOOLS = 8  # runs of py-spy at once
 _MOST_TRIES = 3  # of py-spy for a process, which runs on while it is read
 _LONGEST_FAILURE = 1000  # characters
 _LONGEST_ANSWER = 4 << 20  # bytes of a program's output
-_NICE = 5  # the collector yields to the agent's heartbeat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +260,6 @@ def _make_reporter() -> Callable[[dict[str, Any]], None]:
 
 def main() -> None:
     """Collect until everything is done, the deadline has passed or the agent says stop (SIGTERM)."""
-    os.nice(_NICE)
     raw = json.loads(sys.stdin.buffer.read())
     request = Request(**{**raw, "spared": tuple(raw["spared"])})
     collector = Collector(request, _make_reporter())
