@@ -32,6 +32,7 @@ class Board(Struct):
     born: float | None = None
     generation: int = 0
     records: dict[int, Record] = field(default_factory=dict)
+    newest: int | None = None
     holders: dict[int, str] = field(default_factory=dict)
     beats: dict[int, tuple[Beat, float]] = field(default_factory=dict)
     failure: Failure | None = None
@@ -109,6 +110,8 @@ class StoreState:
         return holder == request.take and request.seen >= beaten
 
     def _put(self, rank: int, record: Record, beat: Beat, now: float) -> None:
+        if self.board.records.get(rank) != record:
+            self.board.newest = rank
         self.board.records[rank] = record
         self.board.holders[rank] = beat.incarnation
         self.board.beats[rank] = (beat, now)
@@ -139,6 +142,7 @@ class StoreState:
                 for one, (beat, at) in board.beats.items()
                 if one in asked
             },
+            newest=board.newest,
             failure=board.failure,
             order=board.order,
             age=max(0.0, now - (now if board.born is None else board.born)),

@@ -3,7 +3,7 @@
 A few driver processes hold many instances each, so that a store can be shown thousands of them. Peers are not
 asked; whoever the store shows is taken to answer. A driver is this file, run with a JSON object of what to
 hold; it writes a line of JSON for every event, and obeys lines on its standard input: ``crash UNIT RANK``,
-``replace UNIT RANK``, ``latencies``.
+``replace UNIT RANK``, ``latencies``, ``counts``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -60,6 +61,7 @@ class Instance:
 
     Attributes:
         latencies: seconds that each exchange with the store took.
+        counts: of exchanges begun, of those that wake the others up, and of wake-ups by others.
 
     """
 
@@ -95,10 +97,11 @@ class Instance:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self.latencies: list[float] = []
+        self.counts: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Live until cancelled, or until the core ends."""
-        self._begin(self._store.listen(lambda: self._put(ev.StoreNotified)))
+        self._begin(self._store.listen(self._wake_up))
         self._put(ev.Tick)
         try:
             while True:
@@ -116,6 +119,10 @@ class Instance:
     def crash(self) -> None:
         """The workload ends by itself."""
         self._put(ev.WorkloadExited, Exit(1, None))
+
+    def _wake_up(self) -> None:
+        self.counts["wake-ups"] += 1
+        self._put(ev.StoreNotified)
 
     async def _next(self) -> tuple[ev.Event, float]:
         loop, pause = asyncio.get_running_loop(), self._pause()
@@ -171,6 +178,8 @@ class Instance:
 
     async def _exchange(self, action: act.Exchange) -> None:
         begun = time.monotonic()
+        self.counts["exchanges"] += 1
+        self.counts["pushes"] += action.notify
         try:
             reply = await self._store.exchange(action)
         except StoreError as error:
@@ -218,6 +227,10 @@ class Driver:
             self._tell({"latencies": [round(each, 6) for times in found for each in times]})
             for times in found:
                 times.clear()
+            return
+        if order == "counts":
+            counts = sum((one.counts for one, _ in self._lives.values()), Counter())
+            self._tell({"counts": {**counts, "CPU": time.process_time()}})
             return
         instance, task = self._lives[unit, int(rank)]
         if order == "crash":
@@ -287,16 +300,23 @@ class Drivers:
 
     def latencies(self) -> list[float]:
         """Seconds of all exchanges since this was asked last."""
+        return [each for times in self._ask("latencies") for each in times]
+
+    def counts(self) -> Counter[str]:
+        """What all instances have done so far: exchanges, pushes and wake-ups, and seconds of CPU."""
+        return sum((Counter(one) for one in self._ask("counts")), Counter())
+
+    def _ask(self, word: str) -> list[Any]:
         before = len(self._told)
         for process in self._processes:
-            _write(process, "latencies")
+            _write(process, word)
 
-        def found() -> list[list[float]]:
-            return [one["latencies"] for one in self._told[before:] if "latencies" in one]
+        def found() -> list[Any]:
+            return [one[word] for one in self._told[before:] if word in one]
 
         with self._news:
             self._news.wait_for(lambda: len(found()) == len(self._processes), 60)
-            return [each for times in found() for each in times]
+            return found()
 
     def close(self) -> None:
         """End all."""

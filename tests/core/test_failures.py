@@ -708,6 +708,41 @@ def test_who_rejoins_takes_the_answer_of_rank_0_for_a_sign_of_life() -> None:
     assert 1 in unit.ready()
 
 
+def test_a_member_that_answers_was_not_replaced_by_who_stands_in_a_store_that_was_set_back() -> None:
+    """It was cut off from the store for longer than it takes to take its rank (chaos, seed 4300)."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    old = unit.store.board.copy()
+    unit.kill(2)
+    unit.create(2)
+    unit.wait(2)
+    assert unit.generations() == {2}
+    unit.cut = {2}
+    unit.wait(9)
+    unit.store.board = old
+    unit.take()
+    unit.wait(1)
+    unit.cut = set()
+    unit.wait(4)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_who_serves_is_ready_throughout_though_the_store_shows_its_members_as_they_were_at_the_barrier() -> (
+    None
+):
+    unit = Unit(3, guard=True, **CALM)
+    unit.create(0, 1)
+    old = unit.store.board.copy()
+    unit.create(2)
+    unit.wait(2)
+    unit.take()
+    unit.store.board = old
+    for _ in range(20):
+        unit.wait(0.25)
+        assert unit.ready() == {0, 1, 2}
+    assert unit.take() == []
+
+
 def test_without_probe_addresses_a_rebuilt_rank_waits_until_an_unseen_holder_can_have_stopped() -> None:
     """Another instance may have served on while the one that I replace held the rank (seed 500007256)."""
     unit = Unit(2, **CALM)

@@ -154,6 +154,20 @@ def test_who_lost_its_rank_is_fenced() -> None:
     assert unit.take()[-2:] == ["1 stop 0", "1 quit 76"]
 
 
+def test_who_has_left_fences_nobody() -> None:
+    """A store that is set back, and forward again, shows its last heartbeats as if they had just come."""
+    unit = Unit(2, guard=True)
+    unit.create(1)
+    board, old = unit.store.board, unit.store.board.records[1]
+    for count in (1, 2, 3):
+        board.records[1] = replace(old, incarnation="former", tenure=count * 10**15, ip="10.0.0.9", left=True)
+        board.holders[1] = "former"
+        board.beats[1] = (Beat("former", count), unit.now)
+        unit.wait(1)
+    assert unit.take() == []
+    assert board.holders[1] == unit.agents[1].me.incarnation
+
+
 def test_who_is_only_remembered_by_the_store_fences_nobody() -> None:
     unit = Unit(2, guard=True).formed()
     unit.rival(1, beats=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from tests.core.unit import Unit
@@ -55,3 +56,31 @@ def test_without_guard_a_generation_that_died_before_rank_0_saw_it_open_is_follo
     unit.wait(30)
     assert unit.ready() == {0, 1, 2}
     assert unit.generations() == {2}
+
+
+@pytest.mark.parametrize("guard", [False, True])
+def test_nobody_starts_late_with_what_the_store_only_remembers(guard: bool) -> None:
+    """The store was set back to when the others had started; they have gone on, and cannot say so."""
+    unit = Unit(3, guard=guard, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.cut = unit.silent = {0, 2}
+    unit.agents[1] = late
+    unit.wait(4)
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert unit.take() == ["1 spawn 1"]
+
+
+def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
+    """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
+    unit = Unit(3, **CALM).formed()
+    unit.cut = unit.silent = {2}
+    unit.wait(8)
+    assert unit.take() == ["2 stop 0"]
+    unit.cut = unit.silent = {0, 1}
+    unit.wait(4)
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert unit.take() == ["2 spawn 1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tests.simulation.moments import Moments
 from tests.simulation.plan import LARGE, Profile
 from tests.simulation.trouble import instances, network, settings, store
 from tests.simulation.world import World
@@ -31,6 +32,11 @@ _ANY: Weights = {
     instances.lose_and_set_back: 0.7, instances.usurp_frozen: 1, network.partition_machine: 3,
     network.usurp_rank: 1.5, network.black_out: 0.7, network.cut_from_peers: 1, network.cut_pair: 0.5,
     network.start_squatter: 0.5, network.start_elsewhere: 1, settings.rebuild_misfit: 0.7,
+}  # fmt: skip
+_RESTARTS: Weights = {
+    instances.crash_workload: 5, instances.kill_container: 2, instances.lose_machine: 1,
+    instances.order_restart: 2, instances.order_drain: 0.3, instances.signal_agent: 0.5,
+    network.start_elsewhere: 1, network.partition_machine: 1, store.cut_from_store: 0.5,
 }  # fmt: skip
 # What happens to a store that is a server of its own, or a second rank 0 at the first one's address.
 _NOT_EMBEDDED = frozenset({
@@ -114,6 +120,13 @@ def _schedule_job_faults(world: World) -> None:
         world.schedule(_draw_moment(world, _SOON, 0.95), _draw_fault(world, _ANY), world)
 
 
+def _schedule_moments(world: World) -> None:
+    """What brings critical moments about; the rest follows from them."""
+    world.observers.append(Moments(world).note_decision)
+    for _ in range(world.rng.randint(2, 4)):
+        world.schedule(_draw_moment(world, _SOON, 0.8), _draw_fault(world, _RESTARTS), world)
+
+
 _SCHEDULES = {
     Profile.ANYTHING: _schedule_anything,
     Profile.BURST: _schedule_burst,
@@ -121,4 +134,5 @@ _SCHEDULES = {
     Profile.FOLLOWER: _schedule_follower_faults,
     Profile.DRAIN: _schedule_drain,
     Profile.JOB: _schedule_job_faults,
+    Profile.MOMENTS: _schedule_moments,
 }

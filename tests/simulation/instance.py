@@ -179,6 +179,8 @@ class Instance:
         if self.world.story.told:
             self.world.story.step(self.world.now, event, before, self.state, actions)
         self.world.watch.note_decision(self, before, event)
+        for observe in self.world.observers:
+            observe(self, before)
         self._feed_watchdog()
         for action in actions:
             self._carry_out(action)
@@ -331,7 +333,7 @@ class Instance:
             world.schedule(world.draw_delay(), self._deliver_reply, sent, reply)
 
     def _deliver_reply(self, sent: int, reply: Reply) -> None:
-        if sent == self._sent:
+        if sent == self._sent and self.host not in self.world.boards.deaf:
             self._sent += 1
             self.handle_event(Exchanged, self.ignore_strangers(reply))
 

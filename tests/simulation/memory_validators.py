@@ -140,7 +140,7 @@ class Memories:
         """
         shown = former == other.incarnation
         answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
-        if answered or self._has_beaten(other):
+        if answered or (self._has_beaten(other) and former in ("", other.incarnation)):
             self.watch.report_violation(
                 "3 claim", f"{one.incarnation} takes rank {one.rank} of {other.incarnation}"
             )

@@ -20,6 +20,7 @@ class Profile(StrEnum):
     FOLLOWER = "follower"  # no guard, and only ranks other than 0 fail
     DRAIN = "drain"  # signals and orders only
     JOB = "job"
+    MOMENTS = "moments"  # trouble follows what an agent decides; no seed draws it, as for ``Plan.embedded``
 
 
 _WEIGHTS = {

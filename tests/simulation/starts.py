@@ -46,6 +46,7 @@ class Starts:
         """A workload starts."""
         self._all_stood(one, gang)
         self._all_told(one, gang)
+        self._is_told_now(one, gang)
         self._same_leader(one, gang)
         self._same_table(one, gang)
         self._new_port(gang)
@@ -59,13 +60,22 @@ class Starts:
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
-        missing = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
+        absent = [who for who in gang.incarnations if (who, gang.generation) not in self._stood]
+        missing = [who for who in absent if not self._is_coming(who, gang)]
         if missing or len(gang.incarnations) != self.watch.plan.size:
             self.watch.report_violation(
                 "2 unanimity", f"{one.incarnation} starts {gang.id} without {missing}"
             )
         if self.watch.plan.guard and (one.incarnation, gang.id) in self._spawned:
             self.watch.report_violation("2 token", f"{one.incarnation} starts {gang.id} twice")
+
+    def _is_coming(self, who: str, gang: Gang) -> bool:
+        """Whether it is rebuilt and rejoins, too: it has its rank, and may not have heard that yet. Without
+        guard whoever rejoins waits for rank 0 only (seed 1143).
+        """
+        runs = any(old.incarnations[0] == gang.incarnations[0] for old in self.gangs.get(gang.generation, []))
+        holders = self.watch.world.boards.main.board.holders
+        return runs and not self.watch.plan.guard and who in holders.values()
 
     def _all_told(self, one: Instance, gang: Gang) -> None:
         """2: with guard, only after all have confirmed this very gang in the store."""
@@ -74,6 +84,17 @@ class Starts:
         if self.watch.plan.guard and missing:
             self.watch.report_violation(
                 "2 unanimity", f"{one.incarnation} starts {gang.id}, unconfirmed by {missing}"
+            )
+
+    def _is_told_now(self, one: Instance, gang: Gang) -> None:
+        """2: nobody starts with what the store only remembers: another one of the gang has had a word with it
+        since this one's contact began.
+        """
+        words, since = self.watch.world.boards.words, one.contact
+        others = [who for who in gang.incarnations if who != one.incarnation]
+        if others and since is not None and all(words.get(who, 0.0) <= since for who in others):
+            self.watch.report_violation(
+                "2 memory", f"{one.incarnation} starts {gang.id}, and nobody else of it is heard"
             )
 
     def _same_leader(self, one: Instance, gang: Gang) -> None:

@@ -24,6 +24,7 @@ class Boards:
     Attributes:
         down: nobody reaches it.
         cut: machines that cannot reach it.
+        deaf: machines that its answers do not reach.
         stale: machines that still talk to the old primary of a split.
         lost_at: when the store last lost what it had acknowledged.
         losses: each time that it did.
@@ -41,6 +42,7 @@ class Boards:
         self.old: StoreState | None = None
         self.down = False
         self.cut: set[str] = set()
+        self.deaf: set[str] = set()
         self.stale: set[str] = set()
         self.lost_at = self.joined_at = self.split_at = float("-inf")
         self.losses: list[float] = []
@@ -158,4 +160,5 @@ class Boards:
         """Everybody reaches the one server."""
         self.down = False
         self.cut.clear()
+        self.deaf.clear()
         self.join(now)

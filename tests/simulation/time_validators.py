@@ -307,6 +307,11 @@ class Lookout:
         self._down[one.incarnation, basis] = since
         return self.world.now - min(since.values(), default=self.world.now)
 
+    def note_start(self, one: Instance) -> None:
+        """A workload starts, so whoever says ready again may be right, though nobody has looked meanwhile."""
+        for down in self._down.values():
+            down.pop(one.rank, None)
+
     def _is_connected(self, one: Instance) -> bool:
         """Whether it holds its rank, and has seen the one store and its peers for long enough to judge."""
         judges = one.in_contact_since(self.world.now - self.world.bounds.settled)

@@ -119,6 +119,7 @@ class Watch:
     def check_spawn(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
         self.starts.check_spawn(one, gang)
+        self.lookout.note_start(one)
 
     def check_stop(self, one: Instance, grace: float) -> None:
         """A workload is told to stop within this grace."""

@@ -20,6 +20,7 @@ from tests.simulation.workload import Workload
 from unitagent.core.events import PeerHungUp, StoreNotified
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.model import Gang, Mode
+from unitagent.core.state import State
 
 LOST_PUSHES = 0.03
 
@@ -38,6 +39,7 @@ class World:
             for it any more.
         retired: slots whose container the platform no longer wants.
         healed: all faults are over.
+        observers: who hears of each decision of an agent, before it is carried out.
 
     """
 
@@ -57,6 +59,7 @@ class World:
         self.signers: dict[str, str] = {}
         self.retired: set[int] = set()
         self.healed = False
+        self.observers: list[Callable[[Instance, State], None]] = []
         self.lossy = self.slow = self.straggling = 0.0
         self.lossy_until = float("-inf")
         self._due: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []

@@ -102,7 +102,8 @@ async def test_a_holder_that_is_cut_off_from_the_store_and_answers_keeps_its_ran
     async with held(server) as beating:
         beating[1].cancel()
         found = await claimed(server, ask=ask)
-    assert (found.me.rank, asked[0]) == (1, 3)
+    assert found.me.rank == 1
+    assert asked[0] >= 3
 
 
 @story

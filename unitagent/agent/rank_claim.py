@@ -115,6 +115,7 @@ class Claimant:
         self._store, self._me = store, me
         self._guard, self._timing, self._ask, self._spare = guard, timing, ask, spare
         self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
+        self._silent_at: dict[str, float] = {}  # incarnation -> when a question to it ended without an answer
         self._leases = Leases()
         self._takeover = timing.takeover  # the longest of all holders' that it has read
         self._order: int | None = None  # the number of the last order when it first read the store
@@ -153,15 +154,8 @@ class Claimant:
         self._takeover = find_longest_takeover(reply, self._takeover)
         if self._find_drain(reply):
             return None
-        rank = find_free_rank(
-            reply,
-            self._leases,
-            self._me,
-            self._timing,
-            self._answered_at,
-            takeover=self._takeover,
-            lost_only=self._spare is Spare.BEYOND,
-        )
+        await self._ask_ahead(reply)
+        rank = self._find_free_rank(reply, self._takeover)
         if rank is None or await self._holder_answers(reply, rank):
             settled = is_settled(self._leases, self._timing.lease)
             self.why = self._explain_no_rank(reply) if settled else _UNSETTLED
@@ -171,6 +165,23 @@ class Claimant:
         claimed = make_claim(reply, rank, self._me, observed=observed)
         answer = await self._store.exchange(make_claim_exchange(claimed, reply, guard=self._guard))
         return claimed if answer.holder == claimed.me.incarnation else None
+
+    def _find_free_rank(self, reply: Reply, takeover: float) -> int | None:
+        return find_free_rank(
+            reply,
+            self._leases,
+            self._me,
+            self._timing,
+            self._answered_at,
+            takeover=takeover,
+            lost_only=self._spare is Spare.BEYOND,
+        )
+
+    async def _ask_ahead(self, reply: Reply) -> None:
+        """Ask a silent holder early enough to know at its takeover that it does not answer."""
+        rank = self._find_free_rank(reply, self._takeover - self._timing.peer_timeout - PAUSE)
+        if rank is not None:
+            await self._holder_answers(reply, rank)
 
     def _explain_no_rank(self, reply: Reply) -> str:
         unheld = [rank for rank in range(self._me.size) if not _find_holder(reply, rank)]
@@ -187,12 +198,15 @@ class Claimant:
         return self.drained
 
     async def _holder_answers(self, reply: Reply, rank: int) -> bool:
-        """Whether the silent holder of a rank answers when it is asked directly."""
+        """Whether the silent holder of a rank answers when it is asked directly; or has just not answered."""
         holder = find_holder_to_ask(reply, rank, self._me)
-        if holder is None or self._ask is None or await self._ask(holder) is not ProbeResult.ALIVE:
+        if holder is None or self._ask is None:
             return False
-        self._answered_at[holder.incarnation] = time.monotonic()
-        return True
+        if time.monotonic() - self._silent_at.get(holder.incarnation, NEVER) < 3 * PAUSE:
+            return False
+        alive = await self._ask(holder) is ProbeResult.ALIVE
+        (self._answered_at if alive else self._silent_at)[holder.incarnation] = time.monotonic()
+        return alive
 
 
 def explain_all_held(size: int) -> str:

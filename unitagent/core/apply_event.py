@@ -32,6 +32,7 @@ from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
+from unitagent.core.rank_ownership import is_gone
 from unitagent.core.state import State, describe_rank, gang_members, update_record
 from unitagent.core.state_parts import FailedCheck, WorkloadPhase
 
@@ -137,7 +138,8 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         ever_answered=True,
         trouble="",
         current=True,
-        last_to_act=holds and sent is not None and sent != store.published,
+        last_to_act=holds and sent not in (None, store.published) and reply.newest == state.config.rank,
+        previous=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,
         joined=state.now if holds and store.joined is None else store.joined,
@@ -148,6 +150,11 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         order=reply.order,
         foreign=reply.foreign,
     )
+
+
+def _find_own_record(state: State) -> Record | None:
+    mine = state.store.records.get(state.config.rank)
+    return mine if mine is not None and mine.incarnation == state.me.incarnation else None
 
 
 def _find_forgotten_holder(state: State, reply: Reply) -> Record | None:
@@ -204,14 +211,14 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
-    """Whether the store has lost a member that the Unit still has. A member that was silent for long
-    has a successor, and so has one in whose place another one sends heartbeats.
+    """Whether the store has lost a member that the Unit still has. One that was silent for long, also when
+    it was asked, has a successor, and so has one in whose place another one sends heartbeats.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
     if shown.had_address_of(member) and state.store.leases.is_beating(shown.incarnation):
         return False
-    return state.store.leases.seconds_unchanged(member.incarnation) <= state.config.timing.takeover
+    return not is_gone(state, member.incarnation)
 
 
 def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[Failure | None, bool]:

@@ -160,14 +160,16 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
 
 
 def start_late(state: State) -> Result:
-    """Start with the gang that I confirmed if another member has already started with it: then all had
-    confirmed it. A store that was set back since shows neither that nor me any more. Without guard a
-    member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
+    """Start with the gang that I confirmed if another member has already started with it and is present:
+    then all had confirmed it. A store that was set back since shows neither that nor me any more. Without
+    guard a member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
     start in it.
     """
     shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
-    opened = any(one.state.started and one.gang == named for one in shown.values())
-    if not (named and roster and opened and state.store.current and is_still_mine(state)):
+    if not (named and roster and state.store.current and is_still_mine(state)):
+        return state, ()
+    started = [one for one in shown.values() if one.gang == named and one.state.started]
+    if not any(_is_present(state, one) for one in started):
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
@@ -198,18 +200,29 @@ def advance_barrier(state: State) -> Result:
     roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
-    if state.store.last_to_act:  # the others wait for this, and only I know it
-        state = state.with_store(notify=True, last_to_act=False)
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
     gang = build_gang(state.me.generation, roster)
+    unanimous = all(_has_confirmed(state, record, gang) for record in roster)
+    if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
+        state = state.with_store(notify=True, last_to_act=False)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if all(_has_confirmed(state, record, gang) for record in roster) and _shows_the_present(state, roster):
+    if unanimous and _shows_the_present(state, roster):
         return start_workload(state, gang)
     return state, ()
+
+
+def _has_just_come(state: State) -> bool:
+    """Whether my change brought me, or the master port, to this barrier: before it nobody saw all ranks here.
+    A mere confirmation is awaited by nobody but as the last one.
+    """
+    before = state.store.previous
+    if before is None or not counts_at_barrier(state, before):
+        return True
+    return before.master_port != state.me.master_port
 
 
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
@@ -220,8 +233,13 @@ def _shows_the_present(state: State, roster: list[Record]) -> bool:
     leases = state.store.leases
     if state.workload.gang is None and leases.contact is not None and leases.contact <= state.barrier.entered:
         return True
-    others = [one.incarnation for one in roster if one.rank != state.config.rank]
-    return all(leases.is_unknown(one) or leases.is_present(one) for one in others)
+    return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
+
+
+def _is_present(state: State, member: Record) -> bool:
+    """Whether it has come or beaten in this contact, or I do not read its heartbeats."""
+    leases, one = state.store.leases, member.incarnation
+    return leases.is_unknown(one) or leases.is_present(one)
 
 
 def _has_begun_before(state: State, roster: list[Record]) -> bool:
@@ -360,7 +378,8 @@ def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words."""
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
-    absent = [rank for rank in range(state.config.size) if rank not in everybody.keys() | foreign]
+    known = everybody.keys() | foreign
+    absent = [rank for rank in range(state.config.size) if rank not in known]
     there = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
     parts = [f"{format_ranks(absent)} never joined"] if absent else []
     parts += [explain_foreign(state, sorted(foreign))] if foreign else []

@@ -137,16 +137,14 @@ def refuse_disagreement(state: State) -> Result:
 
 def _explain_disagreement(state: State, record: Record) -> str:
     """Why this record and I can never meet at a barrier; "" if we can."""
+    size, revision = state.config.size, state.me.revision
+    if record.size == size and (record.revision == revision or not state.config.strict):
+        return ""
     rank, me = describe_rank(state, record.rank), f"rank {state.config.rank}"
-    if record.size != state.config.size:
-        values = f"{rank} has UNIT_SIZE={record.size}, {me} has {state.config.size}"
-        return f"the ranks disagree on the size: {values}"
-    if state.config.strict and record.revision != state.me.revision:
-        values = (
-            f"{rank} has UNIT_REVISION={record.revision or 'none'}, {me} has {state.me.revision or 'none'}"
-        )
-        return f"the ranks disagree on the revision, and UNIT_STRICT is set: {values}"
-    return ""
+    if record.size != size:
+        return f"the ranks disagree on the size: {rank} has UNIT_SIZE={record.size}, {me} has {size}"
+    values = f"{rank} has UNIT_REVISION={record.revision or 'none'}, {me} has {revision or 'none'}"
+    return f"the ranks disagree on the revision, and UNIT_STRICT is set: {values}"
 
 
 def _must_leave(state: State, record: Record) -> bool:
@@ -171,7 +169,9 @@ def describe_differences(roster: list[Record], *, strict: bool) -> str:
     """Which ranks differ from rank 0 in what must be equal, in one sentence; "" if none does."""
     expected = _parse_fingerprint(roster[0])
     differences = {
-        record.rank: _describe_difference(expected, _parse_fingerprint(record)) for record in roster[1:]
+        record.rank: _describe_difference(expected, _parse_fingerprint(record))
+        for record in roster
+        if record.fingerprint != roster[0].fingerprint
     }
     apart = {rank: difference for rank, difference in differences.items() if difference}
     if not apart:

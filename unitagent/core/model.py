@@ -325,6 +325,7 @@ class Reply(Struct, frozen=True, kw_only=True):
         order: The last operator's order.
         age: Seconds since the store first heard of this Unit (it may have been wiped since).
         foreign: Ranks whose records are not signed with this Unit's secret and are therefore ignored.
+        newest: The rank whose record changed last; None if no record is known.
         now: The store's clock, in milliseconds since its epoch; used only to make tenures grow.
 
     """
@@ -337,10 +338,11 @@ class Reply(Struct, frozen=True, kw_only=True):
     order: Order | None = None
     age: float = 0.0
     foreign: frozenset[int] = frozenset()
+    newest: int | None = None
     now: int = 0
 
 
-class Gang(Struct, frozen=True, kw_only=True):
+class Gang(Struct, frozen=True, kw_only=True, dict=True):
     """The instances that start together.
 
     Its ``id`` is the fencing token. It is never issued twice, because each incarnation confirms a gang at
@@ -359,10 +361,10 @@ class Gang(Struct, frozen=True, kw_only=True):
     ips: tuple[str, ...]
     master_port: int
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The fencing token: generation, port and a hash of the roster, short because every record carries
-        it.
+        it; kept, because all records are compared with it.
         """
         roster = hashlib.sha256(",".join(self.incarnations).encode(errors="surrogateescape")).hexdigest()
         return f"{self.generation}:{self.master_port}:{roster[:32]}"

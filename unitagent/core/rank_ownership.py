@@ -46,7 +46,7 @@ def leave_when_fenced(state: State) -> Result:
     if state.fenced or state.me.left or not state.joined or not state.store.current:
         return state, ()
     holder = state.store.records.get(state.config.rank)
-    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation}
+    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.left
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
     if state.me.outranks(holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):

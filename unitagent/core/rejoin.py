@@ -89,12 +89,14 @@ def _may_duplicate_holder(state: State) -> bool:
 
 
 def _is_running(state: State, leader: Record) -> bool:
-    """Whether rank 0 is alive and runs the generation that I know, in a Unit to which I belong."""
+    """Whether rank 0 is alive, which it has shown in this contact, and runs the generation that I know, in a
+    Unit to which I belong.
+    """
     here = leader.state.started and leader.generation == state.generation and not leader.asked
     alike = leader.size == state.config.size and leader.revision == state.me.revision
     leases = state.store.leases
     late = leases.seconds_unchanged(leader.incarnation) > state.config.lease
-    return here and alike and leases.was_alive(leader.incarnation) and not late
+    return here and alike and leases.is_beating(leader.incarnation) and not late
 
 
 def _running_gang(state: State) -> Gang | None:

@@ -71,6 +71,7 @@ class StoreView(Struct, frozen=True, kw_only=True):
         records: Everybody's record as the store last showed it.
         current: This very event brought ``records``, so they are one snapshot of the store.
         last_to_act: My own change was the last one before that snapshot.
+        previous: My own record in the snapshot before that one; None for none.
         holder: The incarnation that held my rank in that snapshot; empty for none.
         ever_answered: The store has answered at least once.
         trouble: Why it did not answer the last time; empty if it did.
@@ -102,6 +103,7 @@ class StoreView(Struct, frozen=True, kw_only=True):
     records: Mapping[int, Record] = field(default_factory=dict)
     current: bool = False
     last_to_act: bool = False
+    previous: Record | None = None
     holder: str = ""
     ever_answered: bool = False
     trouble: str = ""

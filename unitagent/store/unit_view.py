@@ -94,6 +94,7 @@ class UnitView:
         self.unlike: set[int] = set()
         self.epoch = b""
         self.since = 0
+        self._newest: int | None = None
 
     @property
     def outdated(self) -> bool:
@@ -115,11 +116,13 @@ class UnitView:
         for rank, raw in records.items():
             self._put_record(rank, raw)
         self.epoch, self.since = answer.epoch, answer.version
+        self._newest = next(reversed(records), self._newest)  # they come in the order of their versions
         return Reply(
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
             foreign=frozenset(self.foreign),
+            newest=self._newest,
             beats={
                 rank: Beat(beat.incarnation, beat.count, max(0.0, answer.now / 1e6 - at / 1e3))
                 for rank, (beat, at) in self._decode_beats(_group_by_rank(answer.beats)).items()

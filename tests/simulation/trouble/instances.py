@@ -81,11 +81,11 @@ def relieve_and_set_back(world: World) -> None:
     start_elsewhere(world, one)
     death = world.timing.heartbeat * world.rng.uniform(1.5, 3.0)
     for dead in {one: None, other: None}:
-        world.schedule(death, _lose_living, world, dead)
+        world.schedule(death, lose_living, world, dead)
     world.schedule(death + world.timing.takeover + world.draw_span(0.3, 4.0), set_back, world)
 
 
-def _lose_living(world: World, one: Instance) -> None:
+def lose_living(world: World, one: Instance) -> None:
     if one.alive:
         world.lose(one)
 
@@ -116,8 +116,8 @@ def stall_workload(world: World) -> None:
         one.stall_workload()
 
 
-def freeze_agent(world: World) -> None:
-    one = pick_instance(world)
+def freeze_agent(world: World, one: Instance | None = None) -> None:
+    one = one or pick_instance(world)
     if one.alive and not one.paused:
         _freeze_for(world, one, world.draw_span(0.5, 9.0))
 
@@ -138,10 +138,10 @@ def usurp_frozen(world: World) -> None:
     one = pick_instance(world)
     if one.alive and not one.paused:
         start_elsewhere(world, one)
-        world.schedule(world.rng.uniform(0.5, 1.5), _freeze_holder, world, one)
+        world.schedule(world.rng.uniform(0.5, 1.5), freeze_holder, world, one)
 
 
-def _freeze_holder(world: World, one: Instance) -> None:
+def freeze_holder(world: World, one: Instance) -> None:
     if one.alive and not one.paused:
         _freeze_for(world, one, world.timing.takeover + world.draw_span(0.5, 3.0))
 

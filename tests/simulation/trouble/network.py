@@ -10,14 +10,14 @@ def _pick_instance(world: World) -> Instance:
     return world.slots[world.rng.choice(sorted(world.slots))]
 
 
-def partition_machine(world: World) -> None:
+def partition_machine(world: World, one: Instance | None = None, lasts: float = 0.0) -> None:
     """A machine loses all of its network; the platform may start a replacement elsewhere."""
-    one = _pick_instance(world)
+    one = one or _pick_instance(world)
     world.watch.add_strike(one.rank, "partition")
     world.story.add(world.now, one.incarnation, "partitioned")
     world.network.cut_machine(one.host)
     world.boards.cut.add(one.host)
-    world.schedule(world.draw_span(1.0, 12.0), _end_partition, world, one)
+    world.schedule(lasts or world.draw_span(1.0, 12.0), _end_partition, world, one)
     if world.rng.random() < 0.5:
         world.schedule(world.draw_span(0.5, 10.0), world.replace, one)
 

@@ -22,9 +22,9 @@ def _bring_store_up(world: World) -> None:
     world.boards.down = False
 
 
-def cut_from_store(world: World) -> None:
+def cut_from_store(world: World, one: Instance | None = None) -> None:
     """One machine cannot reach it."""
-    one = world.slots[world.rng.choice(sorted(world.slots))]
+    one = one or world.slots[world.rng.choice(sorted(world.slots))]
     world.story.add(world.now, one.incarnation, "cannot reach the store")
     _without_probes(world, one)
     world.boards.cut.add(one.host)
@@ -136,10 +136,10 @@ def slow_down(world: World) -> None:
     world.schedule(world.draw_span(1.0, 8.0), setattr, world, "slow", 0.0)
 
 
-def delay_messages(world: World) -> None:
+def delay_messages(world: World, share: float = 0.2) -> None:
     """Words arrive when their senders have given up and said something later."""
     for one in world.slots.values():
         _without_probes(world, one)
     world.story.add(world.now, "store", "words arrive late and in another order")
-    world.straggling = 0.2
+    world.straggling = share
     world.schedule(world.draw_span(1.0, 8.0), setattr, world, "straggling", 0.0)
