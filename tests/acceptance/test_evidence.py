@@ -86,8 +86,12 @@ def test_the_odd_one_is_part_of_the_failure(
     units.append(unit)
     unit.ready()
     health[1].code = 503
-    until(lambda: words in detail(unit), f"{words} is part of the failure")
-    assert "2 of 3 ranks wait in all_reduce (gang.py:" in detail(unit)
+
+    def named() -> str:
+        found = detail(unit)
+        return found if words in found else ""
+
+    assert "2 of 3 ranks wait in all_reduce (gang.py:" in until(named, f"{words} is part of the failure")
     health[1].code = 200
     unit.ready(2)
     shown = unitagent("evidence", "--unit", UNIT, "--http-address", unit.address(2), "--generation", "1")

@@ -62,14 +62,15 @@ def test_the_odd_one_is_named(
         until(lambda: all(one.exists() for one in ranks), "all ranks have summed twice")
         health[1].code = 503
 
-        def detail() -> str:
+        def named() -> str:
             failure = unit.status().get("failure")
-            return str(failure["detail"]) if failure else ""
+            found = str(failure["detail"]) if failure else ""
+            return found if words in found else ""
 
-        until(lambda: words in detail(), f"{words} is part of the failure")
-        assert "2 of 3 ranks wait in all_reduce, called by step (hang.py:" in detail()
+        found = until(named, f"{words} is part of the failure")
+        assert "2 of 3 ranks wait in all_reduce, called by step (hang.py:" in found
         if how == "open":
-            assert f"open of {tmp_path / 'model'}" in detail()
+            assert f"open of {tmp_path / 'model'}" in found
         health[1].code = 200
         unit.ready(2)
     finally:
