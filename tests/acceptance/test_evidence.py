@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import signal
 import sys
@@ -146,6 +147,11 @@ def test_why_it_crashed_is_part_of_the_failure(tmp_path: Path, units: list[Local
         "exited with code 1: the Python module flash_attn is not installed"
     )
     assert "rank 0: the Python module flash_attn is not installed" in solo.run("evidence")
+    shown = json.loads(solo.run("evidence", "--json"))
+    assert shown["generation"] == 1
+    assert shown["failure"]["reason"] == "exit"
+    assert [one["cause"] for one in shown["ranks"]] == ["the Python module flash_attn is not installed"]
+    assert "flash_attn" in solo.run("events"), "the history tells it, too"
 
 
 def write_hanging_program(folder: Path) -> dict[str, str]:
@@ -197,3 +203,4 @@ def test_it_can_be_off(tmp_path: Path, units: list[LocalUnit | Solo]) -> None:
     solo.ready(above=1)
     assert not (tmp_path / "evidence").exists()
     assert solo.get("/evidence") == ""
+    assert "no evidence is listed" in solo.run("evidence")

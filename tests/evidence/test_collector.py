@@ -198,3 +198,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     found = Collection(tmp_path / "file", os.getpid(), live=False).wait()
     assert found["trouble"].startswith("the evidence is not kept: ")
     assert found["name"] == ""
+
+
+def test_a_process_that_py_spy_cannot_read_is_told(tmp_path: Path, workloads: list[Workload]) -> None:
+    workload = gang(workloads, "wait")
+    workload.wait_for_call("all_reduce")
+    path = write_program(tmp_path / "bin", "py-spy", "echo 'Error: Permission Denied'; exit 1")
+    bare = str(Path(sys.executable).resolve())
+    found = Collection(tmp_path / "root", workload.popen.pid, path=path, python=bare).wait()
+    (one,) = workload.processes
+    assert found["trouble"] == f"py-spy, process {one.pid}: Error: Permission Denied"
+    assert found["places"][0]["words"].startswith("waiting in the kernel's ")

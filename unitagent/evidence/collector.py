@@ -181,6 +181,8 @@ class Collector:
             turns = [pythons[first::_MOST_TOOLS] for first in range(_MOST_TOOLS)]
             works = [partial(self._dump_in_turn, tool, pids, found, failed) for pids in turns if pids]
             kernel.run_threads(works, self._left())
+        for pid, why in [*failed.items()][:1]:
+            self._report({"trouble": self._mask.mask_text(f"py-spy, process {pid}: {' '.join(why.split())}")})
         self._report_places(seen, found)
         self._keep("processes.txt", "\n\n".join(_format_process(one) for one in seen))
         if tool is None:
@@ -199,6 +201,7 @@ class Collector:
                 read = stacks.parse_stacks(raw)
                 if any(one.frames for one in read):
                     found[pid] = read
+                    failed.pop(pid, None)
                     break
                 failed[pid] = _describe_failure(raw)
 
