@@ -1,5 +1,6 @@
 """Simulate: ``simulate.py --seeds 20000 [--jobs 2]``; tell one story: ``simulate.py --seed 17 --story``; look
-for a world that tells each mutant of the core apart: ``simulate.py --mutants [--seeds 500]``.
+for a world that tells each mutant of the core apart: ``simulate.py --mutants [--seeds 500]``. Only with
+``--profile moments`` do faults follow what an agent has just decided.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ import argparse
 import sys
 import time
 from collections import Counter
+from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.simulation.mutants import MUTANTS, kill_mutant
+from tests.simulation.plan import Profile
 from tests.simulation.run import Outcome, simulate
 
 
@@ -21,13 +25,19 @@ def main() -> int:
     """Exit 1 when a seed broke a guarantee."""
     options = _parse_options()
     if options.seed is not None:
-        outcome = simulate(options.seed, told=options.story)
+        outcome = simulate(options.seed, told=options.story, **_list_changes(options.profile))
         print(*outcome.story, sep="\n")
         print(outcome.plan, *outcome.violations, f"well after {outcome.healed:.1f} s", sep="\n")
         return 1 if outcome.violations else 0
     if options.mutants:
         return _hunt_mutants(range(options.start, options.start + options.seeds), options.jobs)
-    return _simulate_many(range(options.start, options.start + options.seeds), options.jobs)
+    return _simulate_many(
+        range(options.start, options.start + options.seeds), options.jobs, _list_changes(options.profile)
+    )
+
+
+def _list_changes(profile: str | None) -> dict[str, Any]:
+    return {"profile": Profile(profile)} if profile else {}
 
 
 def _parse_options() -> argparse.Namespace:
@@ -36,6 +46,9 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--seed", type=int, help="one seed only")
+    parser.add_argument(
+        "--profile", choices=list(Profile), help="this kind of trouble, whatever a seed draws"
+    )
     parser.add_argument("--story", action="store_true", help="tell it")
     parser.add_argument("--mutants", action="store_true", help="find the seed that kills each mutant")
     return parser.parse_args()
@@ -61,12 +74,12 @@ def _hunt_mutant(what: tuple[int, range]) -> tuple[int, int | None, str]:
     return (number, None, "") if outcome is None else (number, outcome.plan.seed, outcome.violations[0])
 
 
-def _simulate_many(seeds: range, jobs: int) -> int:
+def _simulate_many(seeds: range, jobs: int, changes: dict[str, Any]) -> int:
     begun = time.monotonic()
     bad: list[Outcome] = []
     healed: list[float] = []
     with Pool(jobs) as pool:
-        for outcome in pool.imap(simulate, seeds, chunksize=5):
+        for outcome in pool.imap(partial(simulate, **changes), seeds, chunksize=5):
             healed.append(outcome.healed)
             if len(healed) % 1000 == 0:
                 print(f"{len(healed)} of {len(seeds)} seeds", file=sys.stderr, flush=True)

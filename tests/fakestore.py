@@ -170,6 +170,7 @@ class StoreState:
             failure=board.failure,
             order=board.order,
             age=None if board.born is None else max(0.0, now - board.born),
+            now=now,
         )
 
     def put_output(self, output: WorkloadOutput) -> None:

@@ -109,8 +109,7 @@ def test_decisions_are_bounded() -> None:
 
 
 class FakeWorkload:
-    def read_last_output(self) -> list[str]:
-        return ["last words"]
+    output = SimpleNamespace(read_generation=lambda: b"last words\n")
 
 
 class FakeCollection:
@@ -142,7 +141,7 @@ def test_an_interrupted_collection_lets_the_stop_go_on() -> None:
         asyncio.get_running_loop().call_later(0.05, trigger.interrupt)
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
         assert collection.left is not None
-        assert collection.left.output == ["last words"]
+        assert collection.left.output == b"last words\n"
         await trigger.close()
         return time.monotonic() - began
 

@@ -142,6 +142,6 @@ def test_two_failures_in_a_row_end_it_and_a_success_between_them_does_not() -> N
     for _ in range(2):
         starter._proven = False
         starter.note_failure()
-    assert starter.start_process(["python3"], {}, None) is None
+    assert starter.start_process(["python3"], {}, {}) is None
     assert starter.report is not None
     assert starter.report.why.startswith("warm start is off after 2 failures: a workload")

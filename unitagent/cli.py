@@ -18,6 +18,7 @@ from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
 _SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
+_SHORTEST_PAUSE = 1.0  # seconds
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
 _MAX_GENERATION = 10**16
@@ -139,10 +140,10 @@ def _build_parser(
     return parser
 
 
-def _add_variables(parser: argparse.ArgumentParser) -> None:
+def _add_variables(parser: argparse.ArgumentParser, *without: str) -> None:
     from unitagent.settings.cli_options import add_arguments  # noqa: PLC0415 (health checks have none of them)
 
-    add_arguments(parser)
+    add_arguments(parser, without)
 
 
 def _print_completion(namespace: argparse.Namespace) -> int:
@@ -219,6 +220,13 @@ def _processes_arguments(parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _logs_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rank", metavar="N", help="show this rank alone, without its name before each line")
+    help_line = "continue with new output, over restarts and rebuilt containers, until Ctrl-C"
+    parser.add_argument("--follow", action="store_true", help=help_line)
+    _add_variables(parser, "RANK_ID")
+
+
 def _parse_since(text: str) -> float:
     import time  # noqa: PLC0415 (rarely needed)
 
@@ -282,6 +290,33 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     _add_variables(parser)
 
 
+def _parse_pause(text: str) -> float:
+    from unitagent.core.restart_pause import LONGEST_PAUSE  # noqa: PLC0415 (rarely needed)
+    from unitagent.operator.history.event_text import parse_duration  # noqa: PLC0415
+
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not _SHORTEST_PAUSE <= seconds <= LONGEST_PAUSE:
+        accepted = "a duration from 1s to 1d, such as 30s, 10m, 2h or plain seconds"
+        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}")
+    return seconds
+
+
+def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(kind=kind, seconds=0.0)
+    if kind == "pause":
+        help_line = "how long it lasts, unless it is resumed before: 30s, 10m, 2h [default: 10m]"
+        parser.add_argument(
+            "--for", dest="seconds", type=_parse_pause, default=600.0, metavar="DURATION", help=help_line
+        )
+    parser.add_argument(
+        "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
+    )
+    _add_variables(parser)
+
+
 Command = tuple[
     Callable[[argparse.Namespace], int], Callable[[argparse.ArgumentParser], None], str, str | None
 ]
@@ -301,8 +336,11 @@ COMMANDS: dict[str, Command] = {
     "processes": (commands.show_processes, _processes_arguments,
                   "Show what each process of the workload in this container uses.",
                   "unitagent processes [--json] [OPTIONS]"),
+    "logs": (commands.show_logs, _logs_arguments,
+             "Show what the workload of every rank has written lately.",
+             "unitagent logs [--rank N] [--follow] [OPTIONS]"),
     "events": (commands.show_events, _events_arguments,
-               "Print the Unit's history, oldest first (an embedded store keeps it while rank 0 runs).",
+               "Print the Unit's history, oldest first.",
                "unitagent events [--follow] [--since WHEN] [--json] [OPTIONS]"),
     "timeline": (commands.show_timeline, _timeline_arguments,
                  "Draw each rank's states over time, with failures marked.",
@@ -326,6 +364,12 @@ COMMANDS: dict[str, Command] = {
     "restart": (commands.send_order, partial(_order_arguments, "restart"),
                 "Ask the Unit to restart as a whole.",
                 "unitagent restart [--reason TEXT] [--wait [--timeout SECONDS]] [OPTIONS]"),
+    "pause": (commands.pause_restarts, partial(_pause_arguments, "pause"),
+              "Pause restarts: a failure stops the Unit, and it starts again when the pause is over.",
+              "unitagent pause [--for DURATION] [--reason TEXT] [OPTIONS]"),
+    "resume": (commands.pause_restarts, partial(_pause_arguments, "resume"),
+               "End a pause of restarts.",
+               "unitagent resume [--reason TEXT] [OPTIONS]"),
     "completion": (_print_completion, _completion_arguments,
                    "Print a script for the shell's completion of unitagent commands.", None),
 }  # fmt: skip

@@ -231,6 +231,13 @@ def show_processes(namespace: argparse.Namespace) -> int:
     return processes_cli.show_processes(_resolve_settings(namespace, identity=False).settings, namespace)
 
 
+def show_logs(namespace: argparse.Namespace) -> int:
+    """Print the recent output of the workload on every rank."""
+    from unitagent.operator import logs_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, logs_cli.show_logs)
+
+
 def show_events(namespace: argparse.Namespace) -> int:
     """Print the Unit's history."""
     from unitagent.operator.history import history_cli  # noqa: PLC0415
@@ -257,6 +264,13 @@ def show_endpoints(namespace: argparse.Namespace) -> int:
     from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415
 
     return _run_on_unit(namespace, endpoints_cli.show_endpoints)
+
+
+def pause_restarts(namespace: argparse.Namespace) -> int:
+    """Pause or resume the restarts of the Unit."""
+    from unitagent.operator import unit_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, unit_cli.pause_restarts)
 
 
 def send_order(namespace: argparse.Namespace) -> int:

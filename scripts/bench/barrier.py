@@ -3,8 +3,8 @@
 Its instances are held by a few processes, without workloads; the store is a redis-server, and then the
 embedded store with its own limits. Measured from the first record to the last start, with what the server
 sent, the CPU it took and the memory it came to; then from the loss of a rank, which is replaced at once, to
-the last start of the next generation. On a machine of a few cores most of the time is that of a thousand
-instances sharing them.
+the last start of the next generation, with what each instance did meanwhile. On a machine of a few cores most
+of the time is that of a thousand instances sharing them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ COLUMNS = {
     "forms again": "s",
     "sent until formed": "kB a rank",
     "sent until formed again": "kB a rank",
+    "exchanges until formed again": "a rank",
+    "wake-ups until formed again": "a rank",
+    "CPU until formed again": "ms a rank",
     "server's CPU until formed": "s",
     "server's memory, at most": "MiB",
 }
@@ -72,11 +75,15 @@ def _measure(table: figures.Table, row: str, size: int, pid: int, url: str) -> N
         table.add(row, "sent until formed", load.sent / size / 1000)
         table.add(row, "server's CPU until formed", load.cpu)
         time.sleep(2)
-        load, begun = redis_server.Load(pid), time.time()
+        load, begun, before = redis_server.Load(pid), time.time(), drivers.counts()
         drivers.order("replace", UNIT, size // 2)
         _, at = drivers.started(UNIT, generation + 1)
         table.add(row, "forms again", at - begun)
         table.add(row, "sent until formed again", load.sent / size / 1000)
+        used = drivers.counts() - before
+        table.add(row, "exchanges until formed again", used["exchanges"] / size)
+        table.add(row, "wake-ups until formed again", used["wake-ups"] / size)
+        table.add(row, "CPU until formed again", 1000 * used["CPU"] / size)
         table.add(row, "server's memory, at most", processes.peak(pid))
 
 

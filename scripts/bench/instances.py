@@ -33,7 +33,7 @@ from unitagent.errors import StoreError
 from unitagent.store.redis_store import RedisStore
 
 CALM, BUSY = 0.25, 0.05  # seconds between two looks at the clock, as in an agent
-REFRESHED = 10  # records read again each second in a large Unit, as in an agent
+COMPARED = 10  # records compared with the store's each second in a large Unit, as in an agent
 FILES = 20000
 LEASE = 5.0  # seconds, or heartbeats where these are longer than a second
 
@@ -91,7 +91,7 @@ class Instance:
             rank=rank,
             incarnation=incarnation,
             size=hold.size,
-            refresh=max(rules.lease, hold.size / REFRESHED),
+            refresh=max(rules.lease, hold.size / COMPARED),
         )
         self._on_start = on_start
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()

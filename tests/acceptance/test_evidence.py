@@ -128,7 +128,7 @@ def test_all_files_are_fetched_by_who_knows_the_secret(tmp_path: Path, units: li
         assert files == sorted(path.name for path in got.iterdir())
         assert all((got / name).read_bytes() == (kept / name).read_bytes() for name in files)
     for path in ("/evidence", f"/evidence/{kept.name}/output.txt/0"):
-        with pytest.raises(urllib.error.HTTPError, match="403"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"http://{unit.address(1)}{path}", timeout=DEADLINE)
 
 

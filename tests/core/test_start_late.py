@@ -6,8 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from tests.core.unit import Unit
-from tests.fakestore import StoreState
-from unitagent.core.model import InstanceState
+from tests.fakestore import Board, StoreState
+from unitagent.core import actions as act
+from unitagent.core.model import Beat, InstanceState
 from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}
@@ -70,6 +71,75 @@ def test_nobody_starts_late_with_what_the_store_only_remembers(guard: bool) -> N
     unit.cut = unit.silent = set()
     unit.wait(2)
     assert unit.take() == ["1 spawn 1"]
+
+
+def test_who_has_never_started_waits_for_a_heartbeat_after_an_outage_at_an_earlier_barrier() -> None:
+    """The others have confirmed the next gang with it; they may have given that up, and cannot say so."""
+    unit = Unit(3, guard=True, **CALM).formed()
+    late = _unseen(unit, 1)
+    unit.kill(1)
+    unit.crash(2)
+    unit.take()
+    unit.cut = unit.silent = {0, 2}
+    unit.agents[1] = late
+    unit.wait(4)
+    assert unit.agents[1].me.generation == 2
+    assert unit.take() == []
+    unit.cut = unit.silent = set()
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+class Forgetful(Unit):
+    """Its store is set back as soon as rank 1 starts, and this rank cannot reach it then."""
+
+    then: Board | None = None
+    away = 0
+
+    def _do(self, rank: int, action: act.Action) -> None:
+        if isinstance(action, act.Spawn) and self.then is not None and rank == 1:
+            self.store.restore(self.then)
+            self.then, self.cut = None, {self.away}
+        super()._do(rank, action)
+
+
+def test_without_guard_nobody_waits_for_a_rebuilt_member_that_the_store_forgets() -> None:
+    """It had yet to start when another one rejoined. The store shows again whom it replaced, and who runs
+    (seed 10884 of the critical moments).
+    """
+    unit = Forgetful(3, **CALM)
+    unit.formed()
+    board = unit.store.board
+    unit.then, unit.away = board.copy(), 2
+    unit.cut, unit.elsewhere = {2}, {"newer"}
+    board.records[2] = replace(
+        board.records[2], incarnation="newer", tenure=10**15, ip="10.0.0.9", gang="", state=InstanceState.IDLE
+    )
+    board.holders[2], board.beats[2] = "newer", (Beat("newer", 1), unit.now)
+    unit.kill(1)
+    unit.create(1)
+    unit.wait(3)
+    assert unit.take() == ["1 spawn 1"]
+    unit.cut, unit.elsewhere = set(), set()
+    unit.wait(12)
+    assert unit.take() == []
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_a_store_that_shows_whom_rank_0_has_followed_at_its_address_restarts_nobody() -> None:
+    """The others heard that one beat in their present contact, before it was rebuilt (seed 20292 of the
+    critical moments).
+    """
+    unit = Forgetful(3, guard=True, **CALM)
+    unit.formed()
+    unit.then = unit.store.copy()
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(3)
+    unit.cut = set()
+    unit.wait(3)
+    assert unit.generations() == {2}
+    assert unit.ready() == {0, 1, 2}
 
 
 def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:

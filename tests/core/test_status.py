@@ -15,10 +15,12 @@ from unitagent.core.status import build_status
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
     "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "last_order", "budget",
+    "pause",
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {
-    "rank", "incarnation", "ip", "hostname", "state", "generation", "pid", "exit_code", "lease_seconds",
+    "rank", "incarnation", "ip", "port", "hostname", "state", "generation", "pid", "exit_code",
+    "lease_seconds",
 }  # fmt: skip
 RECOVERY = {"detect", "stop", "barrier", "start", "ready", "total"}
 

@@ -134,9 +134,14 @@ class Unit:
         """In which generations the agents stand."""
         return {state.me.generation for state in self.agents.values()}
 
-    def order(self, kind: OrderKind, reason: str = "") -> Order:
+    def order(self, kind: OrderKind, reason: str = "", seconds: float = 0.0) -> Order:
         """An operator leaves an order in the store."""
-        return self.store.order(Order(kind=kind, generation=0, reason=reason), self.now)
+        return self.store.order(Order(kind=kind, generation=0, reason=reason, seconds=seconds), self.now)
+
+    def pause(self, seconds: float) -> None:
+        """An operator pauses restarts, and all have heard of it."""
+        self.order(OrderKind.PAUSE, "work on the machine", seconds)
+        self.wait(2)
 
     def rival(self, rank: int, beats: int) -> None:
         """Another incarnation takes a rank in the store, later than its holder did, and lives for a while."""

@@ -82,7 +82,11 @@ def test_secrets_are_masked_everywhere(tmp_path: Path, workloads: list[Workload]
     workload = Workload([*words, "--api-key", SECRET], A_TOKEN=SECRET)
     workloads.append(workload)
     workload.wait_for_state("S")
-    lines = [f"loading with {SECRET}", "redis://:hunter22@host/0", "hf_abcdefghijklmnopqrstuvwxyz"]
+    lines = [
+        f"10%\r\x1b[1mloading with {SECRET}\x1b[0m",
+        "redis://:hunter22@host/0",
+        "hf_abcdefghijklmnopqrstuvwxyz",
+    ]
     collection = Collection(tmp_path, workload.popen.pid, texts={"output.txt": lines, "decisions.txt": lines})
     collection.wait()
     assert collection.text("output.txt") == "loading with ***\nredis://***@host/0\n***\n"

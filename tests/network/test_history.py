@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.network.conftest import MakeLab
+from tests.network.containers import ROOT
 from tests.network.lab import Lab
 
 KEY = "unitagent:{lab}:history"
@@ -61,6 +66,45 @@ def test_a_failure_a_restart_and_a_takeover_are_told_in_order(lab: Lab) -> None:
     lab.told("timeline", "--unit", "lab", "--svg", str(picture))
     words = [one.text or "" for one in ET.parse(picture).iter()]  # noqa: S314  # our own
     assert any("was killed by signal 9 (SIGKILL)" in word for word in words)
+
+
+def ask(lab: Lab, secret: str) -> list[tuple[str, int, int]]:
+    """What the embedded store tells: all entries; none while it is away."""
+    done = subprocess.run(
+        [*lab.net.hosts[0].enter(), sys.executable, "-m", "unitagent", "events", "--unit", "lab", "--json"],
+        env={"PATH": os.environ["PATH"], "UNIT_SECRET": secret, "UNIT_HTTP_ADDRESS": f"{lab.net.ip(0)}:9470"},
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["at"] for one in found] == sorted(one["at"] for one in found)
+    return [(one["kind"], one["generation"], one["rank"]) for one in found]
+
+
+def test_it_survives_the_end_of_an_embedded_store(make_lab: MakeLab) -> None:
+    """The failure that rank 0 wrote is told by the store of the next rank 0, once, and in order."""
+    lab = make_lab(3, store=False)
+    secret = "between the two of us"  # noqa: S105
+    embedded = {
+        "UNIT_REDIS_URL": None,
+        "MASTER_ADDRESS": lab.net.ip(0),
+        "UNIT_SECRET": secret,
+        "UNIT_BACKOFF_SECONDS": "0",
+        "UNIT_LOG_LEVEL": "debug",
+    }
+    before = lab.form(**embedded)["generation"]
+    lab.strike(0)
+    lab.wait_ready(above=before)
+    history = [("ready", before, 0), ("failure", before, 0), ("ready", before + 1, 0)]
+    lab.until(lambda: set(history) <= set(ask(lab, secret)), "the store tells it")
+    copied = f"keeps a copy of {len(ask(lab, secret))} entries"
+    lab.until(lambda: lab.agents[1].said(copied), "rank 1 has read it")
+    lab.agents[0].kill()
+    lab.start(0, **embedded)
+    lab.wait_ready(above=before + 1)
+    lab.until(lambda: set(history) <= set(ask(lab, secret)), "the next store tells it, too")
+    told = ask(lab, secret)
+    assert [told.count(one) for one in history] == [1, 1, 1]
+    assert [one for one in told if one in history] == history
 
 
 @pytest.mark.slow

@@ -72,11 +72,19 @@ class FakeAnswers:
     unit: str = "u"
     page: str = "unit"
     samples: int = 0
+    written: bytes = b""
+    read_after: list[int] = field(default_factory=list)
 
     async def processes(self) -> Sequence[ProcessFields]:
         self.samples += 1
         await asyncio.sleep(0.05)
         return [{"pid": 42, "name": "sh"}]
+
+    def output(self, after: int) -> dict[str, Any]:
+        self.read_after.append(after)
+        parts = [{"generation": 7, "data": self.written}] if self.written else []
+        return {"streams": ["stdout", "stderr"], "begin": after, "end": after + len(self.written),
+                "more": False, "parts": parts}  # fmt: skip
 
     def answer_probe(self, probe: Probe) -> ProbeAnswer:
         return self.probes.get(probe.word, GOOD)

@@ -104,5 +104,5 @@ async def test_it_is_proven_to_who_knows_the_secret_and_is_no_answer_to_another_
             await asyncio.to_thread(fetch, Keyring("another secret than the Unit's"))
         reply = await ask(port, "/processes", f"{NONCE_HEADER}: {'ab' * 16}")
         proof = agent_client.AnswerProof("u", KEYS)
-        proof._nonce = proof._question = "ab" * 16  # as if /status had been asked
+        proof._nonce = proof.question = "ab" * 16  # as if /status had been asked
         assert not proof.verify_answer(reply.headers, reply.body)

@@ -25,6 +25,7 @@ from unitagent.system import procfs
 from unitagent.workload import command, environment, leftovers, signals, warm_gate_client
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
+from unitagent.workload.output_relay import OutputCapture
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
 from unitagent.workload.warm_start import WarmStarter
@@ -45,6 +46,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--exec-probe", help="a command line to run again and again beside the workload")
     parser.add_argument("--exec-probe-seconds", type=float, default=20.0)
     parser.add_argument("--inherit-stderr", action="store_true")
+    parser.add_argument("--relay-stdout", action="store_true")
     parser.add_argument("--usage", action="store_true", help="tell what its processes use once they run")
     parser.add_argument("--warm", type=lambda text: text.split(","), help="modules of a gate to start from")
     parser.add_argument(
@@ -55,6 +57,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--again", type=int, default=0, help="run the command so many times more")
     parser.add_argument("command", nargs="+")
     return parser.parse_args()
+
+
+def _choose_captured(options: argparse.Namespace) -> list[int]:
+    return [1] * options.relay_stdout + [2] * (not options.inherit_stderr)
 
 
 class Harness:
@@ -69,9 +75,7 @@ class Harness:
         self.service = 0
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         self.warm = (
-            WarmStarter(
-                self.reaper, self.born, captures_stderr=not options.inherit_stderr, answer_seconds=30.0
-            )
+            WarmStarter(self.reaper, self.born, captured=_choose_captured(options), answer_seconds=30.0)
             if options.warm
             else None
         )
@@ -80,7 +84,7 @@ class Harness:
             self.born,
             warm=self.warm,
             on_exit=self.on_exit,
-            capture_stderr=not options.inherit_stderr,
+            output=OutputCapture(_choose_captured(options)),
             kill_seconds=options.kill_seconds,
             release_seconds=options.release_seconds,
             oom_seconds=options.oom_seconds,

@@ -308,6 +308,24 @@ def test_a_second_stop_removes_nothing_more(memory: SharedMemory, shm: Path, nam
     assert memory.remove_leftovers() == []
 
 
+def test_a_folder_that_has_not_changed_is_not_listed_again(
+    shm: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shm / f"before-{name}").touch()
+    os.utime(shm, (1, 1))  # so that a later change has another date
+    memory = SharedMemory(shm)
+    memory.remember_existing()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", lambda _: pytest.fail("listed"))
+        assert not memory.has_leftovers()
+        memory.remember_existing()
+    make(memory, shm / name)
+    assert memory.has_leftovers()
+    assert memory.remove_leftovers() == [name]
+    memory.remember_existing()
+    assert not memory.has_leftovers()
+
+
 def test_a_machine_without_shared_memory(tmp_path: Path) -> None:
     memory = SharedMemory(tmp_path / "none")
     memory.remember_existing()

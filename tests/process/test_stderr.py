@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.process.conftest import Agent, program, until
-from unitagent.workload.stderr_relay import StderrRelay, Tail
+from unitagent.workload.output_relay import OutputRelay, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_all_goes_through_and_the_tail_is_complete(start: Start) -> None:
 
 def test_the_tail_has_what_is_still_in_the_pipe() -> None:
     async def scene() -> list[str]:
-        stderr = StderrRelay(os.open(os.devnull, os.O_WRONLY))
+        stderr = OutputRelay(os.open(os.devnull, os.O_WRONLY))
         source = stderr.open_pipe()
         os.write(source, b"last words\n")
         os.close(source)
@@ -135,7 +135,7 @@ def test_a_dead_reader_does_not_end_the_workload(start: Start) -> None:
 def test_what_is_held_is_bounded_and_goes_on_when_the_reader_does() -> None:
     async def scene() -> tuple[int, bytes]:
         sink_read, sink_write = os.pipe()
-        stderr = StderrRelay(sink_write)
+        stderr = OutputRelay(sink_write)
         source = stderr.open_pipe()
         os.set_blocking(source, False)
         sent = 0

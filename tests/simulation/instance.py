@@ -56,6 +56,7 @@ class Instance:
         alive: the agent's process exists.
         paused: the agent is frozen; its workload goes on.
         woken: when it was last thawed.
+        answered: when the store made the last answer that came.
         asked: when it was first told to stop by a signal.
         died: when its agent ended.
         code: what its agent exited with.
@@ -74,7 +75,7 @@ class Instance:
         self.born = world.now
         self._late = self._frozen = 0.0
         self._minded, self._fed = float("inf"), float("-inf")
-        self.woken = float("-inf")
+        self.woken = self.answered = float("-inf")
         self.shown: set[str] = set()  # gangs that the store has shown it as started
         self.asked: float | None = None
         self.died: float | None = None
@@ -330,11 +331,12 @@ class Instance:
         if request.notify:
             world.push_wakeup(self)
         if world.rng.random() >= world.lossy:
-            world.schedule(world.draw_delay(), self._deliver_reply, sent, reply)
+            world.schedule(world.draw_delay(), self._deliver_reply, sent, reply, world.now)
 
-    def _deliver_reply(self, sent: int, reply: Reply) -> None:
+    def _deliver_reply(self, sent: int, reply: Reply, made: float) -> None:
         if sent == self._sent and self.host not in self.world.boards.deaf:
             self._sent += 1
+            self.answered = made
             self.handle_event(Exchanged, self.ignore_strangers(reply))
 
     def ignore_strangers(self, reply: Reply) -> Reply:

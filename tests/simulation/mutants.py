@@ -28,6 +28,7 @@ from unitagent.core import (
     rank_ownership,
     rejoin,
     restart_budget,
+    restart_pause,
     shutdown,
 )
 from unitagent.core.actions import Stop
@@ -61,6 +62,28 @@ def _patch_facts(change: Callable[[State, Event, State], State]) -> Any:
         return change(before, event, facts.apply_event(before, event))
 
     return patch.object(decide, "apply_event", absorb)
+
+
+def _starts_in_a_pause() -> Any:
+    return patch.multiple(
+        barrier, is_paused=lambda state: False, earliest_start=lambda state: state.barrier.not_before
+    )
+
+
+def _rejoins_in_a_pause() -> Any:
+    return patch.object(rejoin, "is_paused", lambda state: False)
+
+
+def _a_pause_has_no_end() -> Any:
+    """Neither the clock nor a resume ends it."""
+    both = ExitStack()
+    both.enter_context(_patch_rule(restart_pause.end_pause, None))
+    both.enter_context(patch.object(barrier, "is_paused", lambda state: state.recovery.paused_until > 0))
+    end = patch.object(
+        barrier, "earliest_start", lambda state: float("inf") if state.recovery.paused_until else NEVER
+    )
+    both.enter_context(end)
+    return both
 
 
 def _number_only() -> Any:
@@ -575,6 +598,9 @@ MUTANTS = (
     Mutant("whom the store only remembers fences", _ghosts_fence, 20001),
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
     Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 769),
+    Mutant("a Unit starts in a pause", _starts_in_a_pause, 47),
+    Mutant("an instance rejoins in a pause", _rejoins_in_a_pause, 19),
+    Mutant("a pause has no end", _a_pause_has_no_end, 31),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
 barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has

@@ -54,7 +54,9 @@ def _run_world(world: World) -> float:
     well: float | None = None
     deadline = world.now + world.bounds.patience
     begun = world.now
-    while world.now < deadline and not world.watch.violations:
+    while world.now < max(deadline, world.watch.pauses.last_end + world.bounds.patience):
+        if world.watch.violations:
+            break
         _run_step(world)
         if not _is_well(world):
             well = None

@@ -27,6 +27,7 @@ class Starts:
         self.gangs: dict[int, list[Gang]] = {}
         self.began: dict[int, float] = {}
         self._stood: dict[tuple[str, int], float] = {}  # since when
+        self._first_answers: dict[str, float] = {}  # of each agent's contact
         self._spawned: set[tuple[str, str]] = set()
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
@@ -34,6 +35,8 @@ class Starts:
 
     def note_decision(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
+        if one.state.store.leases.contact != before.store.leases.contact:
+            self._first_answers[one.incarnation] = one.answered
         here = one.state.me.generation
         if here != before.me.generation:
             self._stood.setdefault((one.incarnation, here), self.watch.world.now)
@@ -53,9 +56,12 @@ class Starts:
         self._one_of_each(one, gang)
         self._no_overlap(one, gang)
         self._spawned.add((one.incarnation, gang.id))
+        if gang.generation in self.began and not self.watch.plan.guard:
+            self.watch.pauses.check_rejoin(one, gang)
         self.gangs.setdefault(gang.generation, []).append(gang)
         if gang.generation not in self.began:
             self.began[gang.generation] = self.watch.world.now
+            self.watch.pauses.check_start(gang)
             self.watch.endings.check_budget()
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
@@ -88,9 +94,9 @@ class Starts:
 
     def _is_told_now(self, one: Instance, gang: Gang) -> None:
         """2: nobody starts with what the store only remembers: another one of the gang has had a word with it
-        since this one's contact began.
+        since it made the first answer of this one's contact.
         """
-        words, since = self.watch.world.boards.words, one.contact
+        words, since = self.watch.world.boards.words, self._first_answers.get(one.incarnation)
         others = [who for who in gang.incarnations if who != one.incarnation]
         if others and since is not None and all(words.get(who, 0.0) <= since for who in others):
             self.watch.report_violation(

@@ -86,9 +86,9 @@ class Boards:
         server = self.of(one)
         return server is not None and server is self.of(other)
 
-    def order(self, kind: OrderKind, now: float) -> None:
+    def order(self, kind: OrderKind, now: float, seconds: float = 0.0) -> Order:
         """An operator's wish about the generation that the store knows."""
-        self.main.order(Order(kind=kind, generation=0), self._clock(now))
+        return self.main.order(Order(kind=kind, generation=0, seconds=seconds), self._clock(now))
 
     # what it remembers
 

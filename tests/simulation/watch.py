@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.endings import Endings
 from tests.simulation.memory_validators import Memories
+from tests.simulation.pauses import Pauses
 from tests.simulation.plan import Plan
 from tests.simulation.starts import Starts
 from tests.simulation.time_validators import Lookout
@@ -62,6 +63,7 @@ class Watch:
         self.endings = Endings(self)
         self.memories = Memories(self)
         self.lookout = Lookout(self)
+        self.pauses = Pauses(self)
 
     @property
     def plan(self) -> Plan:
@@ -107,6 +109,7 @@ class Watch:
     def note_decision(self, one: Instance, before: State, event: Event) -> None:
         """An agent has heard something, and drawn its conclusions."""
         if one.state is not before:
+            self.pauses.note_decision(one, event)
             self.memories.note_decision(one, before, event)
             self.starts.note_decision(one, before)
             self.endings.note_decision(one, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from tests.listening import story
 from tests.records import exchange, record
 from unitagent.core.leases import find_neighbours
-from unitagent.store import codec
+from unitagent.store import codec, redis_store
 from unitagent.store.redis_store import RedisStore
 
 if TYPE_CHECKING:
@@ -66,3 +67,30 @@ async def test_a_heartbeat_costs_as_many_bytes_in_a_unit_of_a_thousand(server: S
     small, large = [await heartbeat_bytes(server, size) for size in (8, 1024)]
     assert large == pytest.approx(small, abs=32)
     assert large < FEW
+
+
+@story
+async def test_whether_all_was_read_is_known_by_a_digest(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No timer reads a thousand records again, but what has changed behind their versions is found."""
+    size, now = 1024, 1000.0
+    server.command("FLUSHALL")
+    fill(server, size)
+    monkeypatch.setattr(redis_store, "time", SimpleNamespace(monotonic=lambda: now))
+    store = RedisStore("u", server.url, timeout=5, rank=0, incarnation="a" * 32, size=size, refresh=10)
+    request = exchange(record(0, "a" * 32, size=size), generation=1)
+    try:
+        await store.exchange(request)  # reads all
+        before = sent(server)
+        for _ in range(HEARTBEATS):
+            now += 11
+            assert len((await store.exchange(request)).records) == size
+        assert (sent(server) - before) / HEARTBEATS < FEW
+        server.command("HDEL", "unitagent:{u}:board", "r7")
+        now += 9
+        assert 7 in (await store.exchange(request)).records
+        now += 2
+        assert 7 not in (await store.exchange(request)).records
+    finally:
+        await store.close()

@@ -72,7 +72,7 @@ def exchange(client: redis.Redis, script: bytes, **said: Any) -> Any:
     words: dict[str, Any] = {
         "rank": 0, "me": ME, "count": 1, "record": '{"rank": 0}', "take": "", "seen": 0, "generation": 3,
         "failure": "", "order": "", "notify": 0, "since": 0, "epoch": "", "channel": "look", "obeyed": 9,
-        "size": 2,
+        "size": 2, "digest": "",
     } | said  # fmt: skip
     return client.eval(script.decode(), 3, BOARD, CHANGES, HISTORY, *words.values(), 0, 1)
 
@@ -107,7 +107,7 @@ def left(client: redis.Redis) -> list[Any]:
 @pytest.mark.parametrize(
     "said",
     [{}, {"notify": 1}, {"failure": "3 x"}, {"order": "w"}, {"record": ""}, {"obeyed": 12}, {"count": 1},
-     {"generation": 4}, {"rank": "", "record": ""}, {"since": 0}, {"record": "{}"}],
+     {"generation": 4}, {"rank": "", "record": ""}, {"since": 0}, {"digest": "another"}, {"record": "{}"}],
     ids=str,
 )  # fmt: skip
 def test_the_short_way_answers_and_leaves_what_the_long_way_does(

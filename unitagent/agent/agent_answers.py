@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from unitagent.agent.loop import Agent
@@ -97,6 +98,15 @@ class AgentAnswers:
     async def processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""
         return [asdict(usage) for usage in await self._agent.sample_usage()]
+
+    def output(self, after: int) -> dict[str, Any]:
+        """Return what ``/logs`` shows, with the bytes of its parts."""
+        streams, page = self._agent.read_output(after)
+        return {
+            "streams": streams,
+            **msgspec.structs.asdict(page),
+            "parts": [*map(msgspec.structs.asdict, page.parts)],
+        }
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""

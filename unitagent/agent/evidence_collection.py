@@ -56,6 +56,7 @@ _MOST_COLLECTORS = 2  # that hang; then nothing more is collected
 _MARGIN = 2.0  # seconds that rank 0 waits for the others' entries beyond the time that they have
 _SETTLE_SECONDS = 0.5  # that a rank waits for slower ones, beyond the time that it took itself
 _PAUSES = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)  # between two looks for them; the last one repeats
+_MOST_LINES = 2000  # of the workload's output
 _LONGEST_STEP = 1000  # characters
 
 
@@ -170,7 +171,7 @@ class EvidenceCollection:
             "seconds": max(seconds - _SPAWN_SECONDS, seconds / 2),
             "live": live,
             "texts": {
-                "output.txt": left.output,
+                "output.txt": _split_lines(left.output),
                 "decisions.txt": [format_step(step, left.state.config.epoch) for step in left.steps],
             },
         }
@@ -364,6 +365,11 @@ def decode_entries(entries: Mapping[int, bytes]) -> dict[int, RankEvidence]:
         with contextlib.suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             found[rank] = msgspec.json.decode(raw, type=RankEvidence)
     return found
+
+
+def _split_lines(output: bytes) -> list[str]:
+    lines = output.decode(errors="replace").removesuffix("\n").split("\n")
+    return lines[-_MOST_LINES:] if output else []
 
 
 def format_step(step: Step, epoch: float) -> str:

@@ -67,13 +67,13 @@ class Remains(Struct, frozen=True):
     Attributes:
         state: at that moment.
         steps: the last decisions.
-        output: the last lines of the workload.
+        output: what the workload has written lately.
 
     """
 
     state: State
     steps: list[Step]
-    output: list[str]
+    output: bytes
 
 
 class DecisionLog:
@@ -119,7 +119,7 @@ class EvidenceTrigger:
         moment = Moment.NEVER if self._is_ending else choose_moment(state)
         if moment is Moment.NEVER:
             return
-        left = Remains(state, self.decisions.list_steps(), workload.read_last_output())
+        left = Remains(state, self.decisions.list_steps(), workload.output.read_generation())
         if moment is Moment.LATER:
             self._timer = asyncio.get_running_loop().call_later(_LATER, self._collect_remains, left)
             return

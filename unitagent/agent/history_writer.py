@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
 
@@ -29,6 +29,9 @@ from unitagent.core.state import State
 from unitagent.errors import StoreError
 from unitagent.store.protocol import Store, WorkloadOutput
 from unitagent.system import redaction
+
+if TYPE_CHECKING:
+    from unitagent.agent.history_keeper import HistoryKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -54,8 +57,11 @@ class HistoryStore(Protocol):
 class HistoryWriter:
     """Writes the history of one agent."""
 
-    def __init__(self, keeper: HistoryStore, state: State) -> None:
-        self._store = keeper
+    def __init__(self, store: HistoryStore, state: State, keeper: HistoryKeeper | None = None) -> None:
+        """Prepare; ``keeper`` keeps a copy of the whole history."""
+        self._store = store
+        self._keeper = keeper
+        self._linger = _LINGER * (state.config.rank if keeper else 1)  # two keepers do not write at once
         self._epoch = state.config.epoch
         self._gather = _GATHER, _GATHER + state.config.size / _CROWD
         self._failure: Failure | None = None if state.recovery.failure_stored else state.recovery.failure
@@ -79,6 +85,8 @@ class HistoryWriter:
             return []
         for event in events:
             self.add_event(event)
+        if self._keeper is not None and before.store.records.get(0) is not after.store.records.get(0):
+            self._news.set()  # rank 0 may have written something about the Unit
         return events
 
     def add_event(self, event: HistoryEvent) -> None:
@@ -119,13 +127,27 @@ class HistoryWriter:
             else:
                 await self._has_news_within(pause)
                 pause = min(2 * pause, _MAX_RETRY)
+        await self._update_copy()  # the store may be the next rank 0's, and this the last that knows
 
     async def _wait_for_news(self) -> None:
-        """Wait for news; close the connection when there is none for a while."""
+        """Wait for news; when there is none for a while, update the copy and close the connection."""
         self._news.clear()
-        if not await self._has_news_within(_LINGER):
+        if not await self._has_news_within(self._linger):
+            await self._update_copy()
             await self._store.close()
             await self._news.wait()
+
+    async def _update_copy(self) -> None:
+        if self._keeper is None:
+            return
+        try:
+            count = await self._keeper.update()
+        except StoreError as error:
+            self._log_failure(error)
+        else:
+            _log.debug("keeps a copy of %d entries of the Unit's history", len(self._keeper.events))
+            if count:
+                _log.info("gave %d entries of the Unit's history back to a store that had lost them", count)
 
     async def _has_news_within(self, within: float) -> bool:
         with contextlib.suppress(TimeoutError):

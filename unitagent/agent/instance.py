@@ -49,10 +49,12 @@ from unitagent.system.log import LogContext
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
+from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
+    from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStarts
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_REFRESHED_A_SECOND = 10  # instances; the rate at which all records are read again, not only changed ones
+_COMPARED_A_SECOND = 10  # instances; the rate at which records that were read are compared with the store's
 _LINGER = 1.0  # seconds that rank 0 keeps its embedded store so that the others can read its last record
 
 Store = tuple[
@@ -123,7 +125,7 @@ async def _open_stores(
         keys=context.keys,
         needs_port=settings.http_port != 0,
         size=settings.size,
-        refresh=max(settings.lease, settings.size / _REFRESHED_A_SECOND),
+        refresh=max(settings.lease, settings.size / _COMPARED_A_SECOND),
         remedy=where.remedy,
     )
     if server is not None:
@@ -227,7 +229,7 @@ async def _run_placed(
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, where, settings.stall, settings.termination_log)
-    history = HistoryWriter(membership.history, state)
+    history = HistoryWriter(membership.history, state, _make_keeper(settings, membership.history, state))
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -270,6 +272,15 @@ def _make_first_state(settings: Settings, membership: Membership, launch: Launch
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
 
+def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
+    """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
+    if settings.redis_url is not None or settings.redis_url_file is not None:
+        return None
+    from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
+
+    return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
+
+
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
     service = settings.service or settings.unit
     metrics = Metrics(rank, unit=settings.unit, service=service, revision=settings.revision)
@@ -287,13 +298,13 @@ def _log_launch(launch: Launch) -> None:
 def _make_workload(
     settings: Settings, context: ProcessContext, agent: Agent
 ) -> tuple[Workload, WarmStarts | None]:
-    interactive = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    captured = _choose_captured()
     build = partial(
         Workload,
         context.reaper,
         context.inherited_signals,
         on_exit=agent.on_exit,
-        capture_stderr=not interactive,
+        output=OutputCapture(captured),
     )
     if settings.warm == "off":
         return build(), None
@@ -304,10 +315,19 @@ def _make_workload(
     starter = WarmStarter(
         context.reaper,
         context.inherited_signals,
-        captures_stderr=not interactive,
+        captured=captured,
         answer_seconds=min(ANSWER_SECONDS, settings.lease / 2),
     )
     return build(warm=starter), WarmStarts(starter)
+
+
+def _choose_captured() -> tuple[int, ...]:
+    """Return which of the workload's stdout and stderr are relayed: none on an interactive terminal, and no
+    stdout that is a terminal or closed.
+    """
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        return ()
+    return (STDERR,) if sys.stdout is None or sys.stdout.isatty() else (STDOUT, STDERR)
 
 
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:

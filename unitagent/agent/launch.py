@@ -179,6 +179,8 @@ class Launcher:
             command_checks: makes health checks of commands; not needed for a dry run.
 
         """
+        replaced = list_replaced_variables(resolved)
+        self._inherited = {name: text for name, text in os.environ.items() if text and name not in replaced}
         self._resolved = resolved
         self._settings = resolved.settings
         self._rank = rank
@@ -195,10 +197,8 @@ class Launcher:
             ConfigurationError: the user's flags contradict the Unit.
 
         """
-        replaced = list_replaced_variables(self._resolved)
-        inherited = {name: text for name, text in os.environ.items() if text and name not in replaced}
         info = self._make_gang_info(gang)
-        env = build_environment({**self._defaults, **self._resolved.environment, **inherited}, info)
+        env = build_environment({**self._defaults, **self._resolved.environment, **self._inherited}, info)
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         completed = self._complete_command(gang, argv, env)
         plan = completed.plan if completed else None

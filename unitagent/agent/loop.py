@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.workload.file_warmer import FileWarmer
+    from unitagent.workload.output_log import OutputPage
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -153,6 +154,11 @@ class Agent:
         """Return what each process of the workload uses now."""
         return await self._components.workload.sample_usage()
 
+    def read_output(self, after: int) -> tuple[list[str], OutputPage]:
+        """Return which streams of the workload are kept, and a page of what they wrote lately."""
+        output = self._components.workload.output
+        return output.streams, output.read_page(after)
+
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
         """The workload's main process ended."""
         if self._components.watchdog.has_killed():
@@ -237,6 +243,11 @@ class Agent:
             self._perform_action(action)
         return None
 
+    def _wants_reason(self) -> bool:
+        from unitagent.system import termination_log  # noqa: PLC0415 (as below)
+
+        return termination_log.is_wanted(self._termination_log)
+
     def _write_reason(self, reason: str) -> None:
         from unitagent.system import termination_log  # noqa: PLC0415 (a Unit that serves has no reason)
 
@@ -281,7 +292,7 @@ class Agent:
 
     def _log_action(self, action: act.Log) -> None:
         _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
-        if action.event == "failure":
+        if action.event == "failure" and self._wants_reason():
             self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
 
     async def _keep_reason(self, reason: str) -> None:
@@ -366,7 +377,11 @@ class Agent:
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
             pid = self._components.workload.spawn(
-                launch.argv, launch.env, launch.required_processes, ports=ports
+                launch.argv,
+                launch.env,
+                launch.required_processes,
+                ports=ports,
+                generation=gang.generation,
             )
         except CommandError as error:
             _log.error("%s", error)

@@ -69,6 +69,8 @@ class StandbyAnswers:
             records=reply.records if reply else {},
             ages=ages,
             failure=reply.failure if reply else None,
+            order=reply.order if reply else None,
+            now=reply.now / 1000 if reply else 0.0,
         )
         return status_from_store(self._settings.unit, known, self._settings.lease)
 
@@ -98,6 +100,7 @@ class StandbyAnswers:
             "rank": None,
             "incarnation": me.incarnation,
             "ip": me.ip,
+            "port": me.port,
             "hostname": me.hostname,
             "state": "standby",
             "generation": 0,
@@ -119,6 +122,10 @@ class StandbyAnswers:
     async def processes(self) -> list[dict[str, Any]]:
         """Return nothing: there is no workload."""
         return []
+
+    def output(self, after: int) -> dict[str, Any]:  # noqa: ARG002 (as the protocol has it)
+        """Return an empty log."""
+        return {"streams": [], "begin": 0, "end": 0, "more": False, "parts": []}
 
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, no rank, and my incarnation."""

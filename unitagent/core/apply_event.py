@@ -212,11 +212,13 @@ def _is_old_copy(shown: Record, known: Record | None) -> bool:
 
 def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> bool:
     """Whether the store has lost a member that the Unit still has. One that was silent for long, also when
-    it was asked, has a successor, and so has one in whose place another one sends heartbeats.
+    it was asked, has a successor, and so has one in whose place another one has beaten since.
     """
     if shown is None or shown.supersedes(member):
         return shown is None
-    if shown.had_address_of(member) and state.store.leases.is_beating(shown.incarnation):
+    if shown.had_address_of(member) and state.store.leases.has_followed(
+        shown.incarnation, member.incarnation
+    ):
         return False
     return not is_gone(state, member.incarnation)
 

@@ -23,6 +23,7 @@ from unitagent.core.gang_checks import (
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence
+from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
     Result,
     State,
@@ -121,7 +122,7 @@ def confirm_ahead(state: State) -> Result:
     members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
     it. If it comes to another gang, that one is confirmed in its turn.
     """
-    if state.me.gang or not state.connected or state.now < state.barrier.not_before:
+    if state.me.gang or not state.connected or state.now < earliest_start(state):
         return state, ()
     roster = _foresee_roster(state)
     if not roster or find_unproven(state, roster):
@@ -210,7 +211,7 @@ def advance_barrier(state: State) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if unanimous and _shows_the_present(state, roster):
+    if unanimous and _shows_the_present(state, roster) and not is_paused(state):
         return start_workload(state, gang)
     return state, ()
 
@@ -228,10 +229,10 @@ def _has_just_come(state: State) -> bool:
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
     """Whether the members confirm this now. The store may have come back as it was, and they may have gone on
     without me; so those whose heartbeats I read have to come or to beat in this contact. An instance that has
-    not started yet needs that only after an outage at its barrier: nothing older than it shows it.
+    not started yet needs that only after an outage since it took its rank: nothing older than it shows it.
     """
-    leases = state.store.leases
-    if state.workload.gang is None and leases.contact is not None and leases.contact <= state.barrier.entered:
+    contact, joined = state.store.leases.contact, state.store.joined
+    if state.workload.gang is None and contact is not None and joined is not None and contact <= joined:
         return True
     return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
 
@@ -321,7 +322,7 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     if unproven:
         state, actions = check_peers(state, gang, unproven)
         return state, (*warning, *actions)
-    if state.now < state.barrier.not_before:
+    if state.now < earliest_start(state):
         return state, warning
     return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), warning
 
@@ -363,7 +364,7 @@ def _reset_for_start(state: State, gang: Gang) -> State:
 def report_missing(state: State) -> Result:
     """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
-    if 0 < state.config.barrier_timeout < min(waited, state.now - state.barrier.not_before):
+    if 0 < state.config.barrier_timeout < min(waited, state.now - earliest_start(state)):
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
         return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
@@ -394,6 +395,8 @@ def explain_missing(state: State) -> str:
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
         parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
+    if state.me.pause is not None and is_paused(state):
+        parts.append(describe_pause(state, state.me.pause))
     if parts:
         return "; ".join(parts)
     gang = build_gang(state.me.generation, there)

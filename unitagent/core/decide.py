@@ -47,6 +47,7 @@ from unitagent.core import (
     rank_ownership,
     rejoin,
     restart_budget,
+    restart_pause,
     shutdown,
 )
 from unitagent.core.actions import Action, Exchange, Level, Log, Quit
@@ -229,6 +230,8 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (failure_detector.look_at_deadlines, IN_GANG | LEAVING),
     (failure_detector.renew_watches, EVER - JOINING),
     (failures.apply_operator_order, STAYING),
+    (restart_pause.learn_pause, EVER - JOINING),
+    (restart_pause.end_pause, EVER - JOINING),
     (failures.leave_with_leader, IN_GANG - DRAINING),
     (failures.end_generation, IN_GANG - DRAINING),
     (restart_budget.learn_charges, STAYING - JOINING),
@@ -291,9 +294,10 @@ def _is_at_rest(state: State) -> bool:
 
 def _list_deadlines(state: State) -> Iterator[float]:
     """When the next heartbeat is due, when the store or a peer will have been silent for too long, when
-    a start times out, and when a failed health check is logged again.
+    a start times out, when a pause of restarts ends, and when a failed health check is logged again.
     """
     yield state.store.next_beat
     yield from silence_deadlines(state)
     yield startup_deadline(state)
+    yield state.recovery.paused_until or float("inf")
     yield from (failed.report_at for failed in state.workload.failed_checks.values())

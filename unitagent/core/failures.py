@@ -50,7 +50,7 @@ def apply_operator_order(state: State) -> Result:
     state = update_record(state, order=order.number)
     if order.kind is OrderKind.RESTART:
         return _apply_restart(state, order), ()
-    if state.shutdown.asked is not None:
+    if order.kind is not OrderKind.DRAIN or state.shutdown.asked is not None:
         return state, ()
     asked = state.with_shutdown(asked=state.now, asked_by=order.by or "an operator", ordered=True)
     return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")

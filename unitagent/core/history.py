@@ -29,7 +29,7 @@ class EventKind(StrEnum):
     READY = "ready"  # the Unit serves
     FAILURE = "failure"  # the first of a generation
     EVIDENCE = "evidence"  # what the ranks of a generation that failed were doing
-    ORDER = "order"  # an operator's order; reported by the command
+    ORDER = "order"  # an operator's order, a pause of restarts included; reported by the command
     RESTART = "restart"  # an operator ended a generation
     DRAIN = "drain"  # a drain begins
     DRAINED = "drained"  # no request is in flight any more

@@ -110,6 +110,16 @@ class Leases(Struct, frozen=True):
         }
         return replace(self, by_incarnation=later)
 
+    def begin_anew(self, now: float) -> Leases:
+        """As if all heartbeats that I know had just come, and from nobody seen alive: whoever is never
+        heard again is lost in its time, even if the store forgets it at once.
+        """
+        anew = {
+            one: replace(lease, since=now, written=now, moved=NEVER)
+            for one, lease in self.by_incarnation.items()
+        }
+        return replace(self, by_incarnation=anew)
+
     def forget(self, incarnations: Iterable[str]) -> Leases:
         """Without what is known of these incarnations, since I could not see them for a time."""
         gone = frozenset(incarnations)
@@ -159,6 +169,12 @@ class Leases(Struct, frozen=True):
         if lease is None or self.contact is None or self.last is None:
             return False
         return lease.moved > self.contact and self.last - lease.moved <= within
+
+    def has_followed(self, incarnation: str, former: str) -> bool:
+        """Whether its count grew since my contact began, and since I last heard of the former one."""
+        lease, known = self.by_incarnation.get(incarnation), self.by_incarnation.get(former)
+        heard = NEVER if known is None else known.since
+        return lease is not None and lease.moved > heard and self.is_beating(incarnation)
 
     def is_present(self, incarnation: str) -> bool:
         """Whether it came, or its count grew, after my contact began: what it shows is more than the store's

@@ -97,6 +97,24 @@ class Charge(Struct, frozen=True, kw_only=True):
     at: float
 
 
+class RestartPause(Struct, frozen=True, kw_only=True):
+    """An operator's pause of restarts, or the end of one.
+
+    Attributes:
+        number: That of its order; a higher one is newer. It is the store's clock when it was ordered, in
+            microseconds, or a little more.
+        seconds: How long it lasts from then on; 0 for the end of one.
+        by: Who gave the order, for people; may be empty.
+        reason: The operator's reason, for people; may be empty.
+
+    """
+
+    number: int
+    seconds: float = 0.0
+    by: str = ""
+    reason: str = ""
+
+
 class Record(Struct, frozen=True, kw_only=True):
     """What one agent publishes about itself.
 
@@ -131,6 +149,7 @@ class Record(Struct, frozen=True, kw_only=True):
         lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
             watches everybody.
         order: Number of the last operator's order that it has applied, or that is older than its tenure.
+        pause: The newest pause of restarts that it knows, perhaps one that is over; None for none.
         trouble: Which health check of its workload fails, and how; empty if none does.
         trouble_at: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
@@ -164,6 +183,7 @@ class Record(Struct, frozen=True, kw_only=True):
     failed: bool = False
     lost: tuple[int, ...] = ()
     order: int = 0
+    pause: RestartPause | None = None
     trouble: str = ""
     trouble_at: float = 0.0
     restarts: int = 0
@@ -269,10 +289,13 @@ class OrderKind(StrEnum):
 
     DRAIN = "drain"
     RESTART = "restart"
+    PAUSE = "pause"
+    RESUME = "resume"
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """An operator's order: drain the Unit, or end the generation that is current when the order is stored.
+    """An operator's order: drain the Unit, end the generation that is current when the order is stored, or
+    pause and resume restarts.
 
     Attributes:
         kind: What to do.
@@ -281,6 +304,7 @@ class Order(Struct, frozen=True, kw_only=True):
         by: Who gave it, for people; may be empty.
         number: Grows from order to order; agents apply those that are newer than their own tenure. 0 until
             stored.
+        seconds: How long a pause lasts.
 
     """
 
@@ -289,12 +313,14 @@ class Order(Struct, frozen=True, kw_only=True):
     reason: str = ""
     number: int = 0
     by: str = ""
+    seconds: float = 0.0
 
     @property
     def origin(self) -> str:
         """Who asked and why, for people."""
         who = f"{self.by} asked" if self.by else "an operator asked"
-        return f"{who} for a {self.kind}: {self.reason or 'no reason given'}"
+        what = f"{self.kind} of restarts for {self.seconds:g} s" if self.seconds else self.kind
+        return f"{who} for a {what}: {self.reason or 'no reason given'}"
 
 
 @dataclass(frozen=True, slots=True)

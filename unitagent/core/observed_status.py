@@ -20,9 +20,18 @@ from unitagent.core.conditions import (
     judge_presence,
     make_condition,
 )
-from unitagent.core.model import Failure, InstanceState, Phase, Record, find_last_failure, find_last_order
+from unitagent.core.model import (
+    Failure,
+    InstanceState,
+    Order,
+    Phase,
+    Record,
+    find_last_failure,
+    find_last_order,
+)
 from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED
-from unitagent.core.status import empty_recovery, format_failure, format_order
+from unitagent.core.restart_pause import find_newest, seconds_left
+from unitagent.core.status import empty_recovery, format_failure, format_order, format_pause
 
 DRAINED, SILENT = "drained", "silent"
 
@@ -45,6 +54,14 @@ class MembershipTable(Protocol):
     @property
     def failure(self) -> Failure | None:
         """The first failure of the last generation that failed."""
+
+    @property
+    def order(self) -> Order | None:
+        """The last operator's order."""
+
+    @property
+    def now(self) -> float:
+        """The store's clock, in seconds since its epoch."""
 
 
 def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[str, Any]:
@@ -75,11 +92,20 @@ def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[s
         "draining": draining,
         "failure": format_failure(find_last_failure(table.failure)),
         "last_order": format_order(find_last_order(table.failure)),
+        "pause": find_pause(table),
         "store": {"connected": True, "since": None},
         "instances": instances,
         "recovery": empty_recovery(),
         "conditions": _list_conditions(instances, leader, phase, ready=ready),
     }
+
+
+def find_pause(table: MembershipTable) -> dict[str, Any] | None:
+    """The pause of restarts that is in force by the store's clock; None for none."""
+    pause = find_newest(table.records.values(), table.order, table.now)
+    if pause is None or seconds_left(pause, table.now) <= 0:
+        return None
+    return format_pause(pause, pause.number / 1e6 + pause.seconds)
 
 
 def _measure_budget(records: Collection[Record]) -> dict[str, float | None]:
@@ -135,6 +161,7 @@ def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[st
         "rank": rank,
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
+        "port": record.port if record else None,
         "hostname": record.hostname if record else None,
         "state": state.value,
         "generation": record.generation if record else 0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from unitagent.core.model import InstanceState
+from unitagent.core.restart_pause import describe_pause, is_paused
 from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ class ProbeAnswer(Struct, frozen=True):
 def _check_workload(state: State) -> ProbeCheck:
     me = state.me
     serving = state.in_gang and me.state.serving and state.generation == me.generation
-    return ProbeCheck("workload", serving, f"the workload of rank {me.rank} is not up: {me.state}")
+    why = f"the workload of rank {me.rank} is not up: {me.state}"
+    if me.pause is not None and is_paused(state):
+        why += f"; {describe_pause(state, me.pause)}"
+    return ProbeCheck("workload", serving, why)
 
 
 def _check_ranks(state: State) -> ProbeCheck:

@@ -15,6 +15,7 @@ from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
 from unitagent.core.model import Gang, InstanceState, Mode, Record
+from unitagent.core.restart_pause import is_paused
 from unitagent.core.state import (
     Result,
     State,
@@ -30,7 +31,7 @@ from unitagent.core.state import (
 
 def rejoin_generation(state: State) -> Result:
     """Start in the running generation."""
-    gang = _running_gang(state) if may_rejoin(state) else None
+    gang = _running_gang(state) if may_rejoin(state) and not is_paused(state) else None
     if gang is None:
         return state, ()
     if not is_still_mine(state):
@@ -43,7 +44,7 @@ def rejoin_generation(state: State) -> Result:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
     if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
-        state = state.with_store(leases=replace(state.store.leases, by_incarnation={}))
+        state = state.with_store(leases=state.store.leases.begin_anew(state.now))
         state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
     return start_workload(update_record(state, generation=gang.generation), gang)
 

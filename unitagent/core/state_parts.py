@@ -276,6 +276,7 @@ class Recovery(Struct, frozen=True, kw_only=True):
         counted: The last generation whose end was counted.
         was_ready: Some generation has been ready since this agent started.
         timestamps: When the steps of the last recovery happened.
+        paused_until: When the pause of restarts ends that an operator ordered; 0 if there is none.
 
     """
 
@@ -286,3 +287,4 @@ class Recovery(Struct, frozen=True, kw_only=True):
     counted: int = 0
     was_ready: bool = False
     timestamps: RecoveryTimestamps = field(default_factory=RecoveryTimestamps)
+    paused_until: float = 0.0

@@ -12,9 +12,11 @@ from unitagent.core.model import (
     InstanceState,
     Phase,
     Record,
+    RestartPause,
     find_last_failure,
     find_last_order,
 )
+from unitagent.core.restart_pause import earliest_start, is_paused
 from unitagent.core.state import State, reported_lost
 
 
@@ -42,6 +44,7 @@ def build_status(state: State) -> dict[str, Any]:
         "draining": draining,
         "failure": format_failure(find_last_failure(state.recovery.failure)),
         "last_order": format_order(find_last_order(state.recovery.failure)),
+        "pause": _describe_pause(state),
         "store": {"connected": state.connected, "since": since},
         "instances": [_describe_instance(state, rank, lost) for rank in range(state.config.size)],
         "recovery": measure_recovery(state),
@@ -108,13 +111,24 @@ def format_order(order: Failure | None) -> dict[str, Any] | None:
     return {"generation": order.generation, "detail": order.sentence, "at": round(order.at, 3)}
 
 
+def format_pause(pause: RestartPause, until: float) -> dict[str, Any]:
+    """A pause of restarts that is in force; ``until`` in seconds since the epoch."""
+    return {"until": round(until, 3), "by": pause.by, "reason": pause.reason}
+
+
+def _describe_pause(state: State) -> dict[str, Any] | None:
+    if state.me.pause is None or not is_paused(state):
+        return None
+    return format_pause(state.me.pause, state.recovery.paused_until + state.config.epoch)
+
+
 def measure_budget(state: State) -> dict[str, float | None]:
     """The restarts that count now, how many are allowed (None without guard), and when the next one may
     start, in seconds from now (None unless one waits).
     """
     now, rules = state.now + state.config.epoch, state.config
     used = sum(now - charge.at < rules.restart_window for charge in state.recovery.charges)
-    pause = 0.0 if state.up else state.barrier.not_before - state.now
+    pause = 0.0 if state.up else earliest_start(state) - state.now
     return {
         "used": used,
         "allowed": rules.max_restarts if rules.guard else None,
@@ -163,6 +177,7 @@ def _describe_instance(state: State, rank: int, lost: Collection[int]) -> dict[s
         "rank": rank,
         "incarnation": record.incarnation if record else None,
         "ip": record.ip if record else None,
+        "port": record.port if record else None,
         "hostname": record.hostname if record else None,
         "state": _find_instance_state(state, rank, record, lost).value,
         "generation": record.generation if record else 0,

@@ -42,12 +42,21 @@ def _rate(status: Mapping[str, Any]) -> str:
     if status["phase"] in _SEVERITIES:
         return _SEVERITIES[status["phase"]]
     if status["ready"]:
-        return GOOD
+        return BUSY if status.get("pause") else GOOD
     lost = any(one["state"] == "lost" for one in status["instances"])
     return BAD if lost else BUSY
 
 
 def _describe(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
+    """The line, and in a pause of restarts, which nobody may overlook, how long that goes on."""
+    line, pause = _describe_phase(status, ready, now), status.get("pause")
+    if not pause or "restarts are paused" in line:
+        return line
+    origin = f"asked by {pause['by'] or 'an operator'}: {pause['reason'] or 'no reason given'}"
+    return f"{line}; restarts are paused for {format_age(pause['until'] - now)} more, {origin}"
+
+
+def _describe_phase(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
     phase = status["phase"]
     age = "" if ready["since"] is None else f" for {format_age(now - ready['since'])}"
     if status["ready"]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ from unitagent.evidence.places import find_place
 from unitagent.evidence.programs import Programs
 from unitagent.system import redaction
 from unitagent.system.procfs import read_process
+from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +42,7 @@ _READ = 0.5  # of the time that is left: the most that reading one kind of thing
 _MOST_PLACES = 64  # processes that are reported
 _MOST_TOOLS = 8  # runs of py-spy at once
 _MOST_TRIES = 3  # of py-spy for a process, which runs on while it is read
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _LONGEST_FAILURE = 1000  # characters
 _LONGEST_ANSWER = 4 << 20  # bytes of a program's output
 
@@ -162,10 +165,11 @@ class Collector:
 
     def _keep_texts(self) -> None:
         """Keep what the agent has handed over, and find the cause in it."""
-        output = [self._mask.mask_text(line) for line in self._request.texts.get("output.txt", ())]
+        texts = {name: list(map(_show_line, lines)) for name, lines in self._request.texts.items()}
+        output = [self._mask.mask_text(line) for line in texts.get("output.txt", ())]
         if cause := explain_output(output):
             self._report({"cause": cause})
-        for name, lines in self._request.texts.items():
+        for name, lines in texts.items():
             self._keep(name, "\n".join([*lines, ""]) if lines else "")
 
     def _read_pressure(self) -> None:
@@ -217,6 +221,11 @@ class Collector:
         except FileNotFoundError:  # most machines have none
             return
         self._keep(name, raw.decode(errors="replace"))
+
+
+def _show_line(line: str) -> str:
+    """Return what a terminal would show of a line, which a progress bar may have rewritten."""
+    return escape_line(_COLOURS.sub("", line.rstrip("\r").rpartition("\r")[2]))
 
 
 def _describe_failure(raw: bytes) -> str:

@@ -22,13 +22,10 @@ from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.probes.answer_signature import (
     INCARNATION_HEADER,
     NONCE_HEADER,
-    PROOF_HEADER,
     RANK_HEADER,
     SIGNATURE_HEADER,
     AnswerClaim,
-    make_evidence_question,
     make_processes_question,
-    prove_question,
     verify_answer,
 )
 from unitagent.system.keyring import Keyring
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
 
     from unitagent.system.keyring import Keyring
 _ANSWER_TIMEOUT = 2.0  # seconds for an answer
-_FILE_TIMEOUT = 10.0  # seconds for a piece of a file
 _MAX_ANSWER = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
 _SECONDS_TYPES = (int, float, type(None))
 
@@ -46,32 +42,21 @@ _SECONDS_TYPES = (int, float, type(None))
 class AnswerProof:
     """Proof for one request: its nonce, and the check that the answer comes from an agent that knows the
     secret. Without a secret nothing is asked for and every answer counts.
+
+    Attributes:
+        question: what the signature of the answer has to cover.
+
     """
 
-    def __init__(
-        self,
-        unit: str,
-        keys: Keyring,
-        make_question: Callable[[str], str] = str,
-        *,
-        proves_question: bool = False,
-    ) -> None:
+    def __init__(self, unit: str, keys: Keyring, make_question: Callable[[str], str] = str) -> None:
         self._unit, self._keys = unit, keys
         self._nonce = secrets.token_hex(16)
-        self._question = make_question(self._nonce)
-        self._proves_question = proves_question
+        self.question = make_question(self._nonce)
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the request."""
-        if not self._keys:
-            return {}
-        proof = (
-            {PROOF_HEADER: prove_question(self._keys, self._unit, self._question)}
-            if self._proves_question
-            else {}
-        )
-        return {NONCE_HEADER: self._nonce, **proof}
+        return {NONCE_HEADER: self._nonce} if self._keys else {}
 
     def verify_answer(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether this answers this very request; header names are case-insensitive."""
@@ -82,7 +67,7 @@ class AnswerProof:
         if not (rank.isascii() and rank.isdigit()):
             return False
         claim = AnswerClaim(
-            self._question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
+            self.question, self._unit, int(rank[:9]), fields.get(INCARNATION_HEADER.lower(), ""), body
         )
         return verify_answer(self._keys, claim, fields.get(SIGNATURE_HEADER.lower(), ""))
 
@@ -121,71 +106,18 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
     )
 
 
-def fetch_evidence_list(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]] | None:
-    """Return ``/evidence`` of the agent at this address; None if it has none to show. Blocks.
-
-    Raises:
-        UnprovenError: there is a secret, and the answer carries no proof of it.
-
-    """
-    body = _fetch_evidence(unit, "/evidence", host, port, keys)
-    try:
-        listed = json.loads(body) if body else None
-    except (ValueError, RecursionError):
-        return None
-    return listed if isinstance(listed, list) and all(isinstance(one, dict) for one in listed) else None
-
-
-def fetch_evidence_piece(
-    unit: str, host: str, port: int, keys: Keyring, place: tuple[str, str, int]
-) -> bytes | None:
-    """Return what is in a file of evidence from an offset, at most a piece of it; None if nothing answers.
-    Blocks.
-
-    Args:
-        unit: whose agent it is.
-        host: of the agent.
-        port: of the agent.
-        keys: of the Unit.
-        place: the collection, the file and the offset.
-
-    Raises:
-        UnprovenError: there is a secret, and the answer carries no proof of it.
-
-    """
-    collection, file, offset = place
-    return _fetch_evidence(unit, f"/evidence/{collection}/{file}/{offset}", host, port, keys)
-
-
-def _fetch_evidence(unit: str, path: str, host: str, port: int, keys: Keyring) -> bytes | None:
-    def make_question(nonce: str) -> str:
-        return make_evidence_question(path, nonce)
-
-    proof = AnswerProof(unit, keys, make_question, proves_question=True)
-    code, body = _fetch(proof, path, host, port, _FILE_TIMEOUT)
-    return body if code == http.client.OK else None
-
-
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
     """Return the answer at this path; None if there is none that can be read."""
     try:
-        return json.loads(_fetch(proof, path, host, port, _ANSWER_TIMEOUT)[1])
-    except (ValueError, RecursionError):
-        return None
-
-
-def _fetch(proof: AnswerProof, path: str, host: str, port: int, timeout: float) -> tuple[int, bytes]:
-    """Return code and body of the answer at this path; 0 and nothing if there is none."""
-    try:
-        with _open_connection(host, port, timeout) as connection:
+        with open_connection(host, port, _ANSWER_TIMEOUT) as connection:
             connection.request("GET", path, headers=proof.headers)
             answer = connection.getresponse()
             body = answer.read(_MAX_ANSWER)
-    except (OSError, http.client.HTTPException, ValueError):
-        return 0, b""
-    if not proof.verify_answer(dict(answer.headers.items()), body):
-        raise UnprovenError(host, port)
-    return answer.status, body
+        if not proof.verify_answer(dict(answer.headers.items()), body):
+            raise UnprovenError(host, port)
+        return json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        return None
 
 
 def find_leader(status: dict[str, Any] | None) -> str | None:
@@ -244,7 +176,7 @@ class _AgentFields(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def _open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
+def open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
     """Open a connection for one request, which is aborted after ``timeout`` seconds: a socket's own timeout
     restarts with each byte, so a slow sender could block a command for ever.
     """

@@ -16,7 +16,7 @@ from unitagent.core.status import format_failure
 from unitagent.errors import UnitAgentError
 from unitagent.evidence.comparison import compare_ranks
 from unitagent.evidence.folder import MOST_BYTES, PIECE, is_valid_name
-from unitagent.operator import agent_client
+from unitagent.operator.evidence_client import EvidenceReader
 from unitagent.operator.store_locator import find_store_url
 from unitagent.store.evidence_index import EvidenceIndex
 from unitagent.store.redis_store import RedisStore
@@ -152,50 +152,44 @@ def _fetch_all(
     missing = 0
     for rank, one in sorted(ranks.items()):
         record = snapshot.records.get(rank)
-        why = "no agent of it can be asked" if record is None or not record.port else ""
-        if record is not None and not why:
-            why = _fetch_rank(settings, keys, record, one, folder / f"rank-{rank}")
-        if why:
+        try:
+            if record is None or not record.port:
+                raise UnitAgentError("no agent of it can be asked")  # noqa: TRY301 (told as all others are)
+            _fetch_rank(EvidenceReader(settings.unit, keys, record), one, folder / f"rank-{rank}")
+        except UnitAgentError as error:
             missing += 1
-            print_warning(f"warning: rank {rank}: {why}")
+            print_warning(f"warning: rank {rank}: {error}")
     if missing < len(ranks):
         print_text(f"fetched into {folder}")
     return 1 if missing else 0
 
 
-def _fetch_rank(settings: Settings, keys: Keyring, record: Record, one: RankEvidence, folder: Path) -> str:
-    """Get the files of a rank; return what is missing and why."""
-    listed = agent_client.fetch_evidence_list(settings.unit, record.ip, record.port, keys)
-    if listed is None:
-        return f"no agent answers at {record.ip}, port {record.port}"
-    files = next((each.get("files") for each in listed if each.get("name") == one.name), None)
+def _fetch_rank(reader: EvidenceReader, one: RankEvidence, folder: Path) -> None:
+    """Get the files of a rank.
+
+    Raises:
+        UnitAgentError: some are missing; it says why.
+
+    """
+    found = (each.get("files") for each in reader.list_collections() if each.get("name") == one.name)
+    files = next(found, None)
     if not isinstance(files, list) or not one.name:
-        return "its files are gone: the container was rebuilt, or newer ones took their place"
+        raise UnitAgentError("its files are gone: the container was rebuilt, or newer ones took their place")
     folder.mkdir(parents=True, exist_ok=True)
     left = MOST_BYTES
     for each in files:
         name = str(each.get("name", "")) if isinstance(each, dict) else ""
-        if not is_valid_name(one.name, name):
-            continue
-        data = _fetch_file(settings, keys, record, (one.name, name), left)
-        if data is None:
-            return f"{name} could not be read to its end"
-        left -= len(data)
-        (folder / name).write_bytes(data)
-    return ""
+        if is_valid_name(one.name, name):
+            data = _fetch_file(reader, one.name, name, left)
+            left -= len(data)
+            (folder / name).write_bytes(data)
 
 
-def _fetch_file(
-    settings: Settings, keys: Keyring, record: Record, place: tuple[str, str], most: int
-) -> bytes | None:
-    """Return a whole file, but no more than ``most`` bytes; None if a piece does not come."""
+def _fetch_file(reader: EvidenceReader, collection: str, file: str, most: int) -> bytes:
+    """Return a whole file, but no more than ``most`` bytes."""
     data = b""
     while len(data) < most:
-        piece = agent_client.fetch_evidence_piece(
-            settings.unit, record.ip, record.port, keys, (*place, len(data))
-        )
-        if piece is None:
-            return None
+        piece = reader.read_piece(collection, file, len(data))
         data += piece
         if len(piece) < PIECE:
             break

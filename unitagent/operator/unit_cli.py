@@ -1,5 +1,5 @@
-"""``unitagent status``, ``drain`` and ``restart``: read a Unit's status and send it orders, through its store
-or through the agent in this container.
+"""``unitagent status``, ``drain``, ``restart``, ``pause`` and ``resume``: read a Unit's status and send it
+orders, through its store or through the agent in this container.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import make_order_event
-from unitagent.core.model import Order, OrderKind, Record
-from unitagent.core.observed_status import status_from_store
+from unitagent.core.model import Order, OrderKind, Record, format_ranks
+from unitagent.core.observed_status import find_pause, status_from_store
 from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
+from unitagent.operator.history.event_text import format_time
 from unitagent.operator.order_progress import OrderProgress
 from unitagent.operator.store_locator import ask_own_agent, find_directions, find_store_url, has_store_url
 from unitagent.operator.terminal import Screen, detect_style
@@ -85,7 +88,7 @@ def _describe_trouble(trouble: str, shown: str) -> str:
 
 def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     """Return the status as text; nothing in it controls a terminal but its colours."""
-    seen, output = asyncio.run(_load_status(settings, keys))
+    seen, output = asyncio.run(load_status(settings, keys))
     now = time.time()
     seen = {**seen, "summary": summarize(seen, now)}
     if as_json:
@@ -94,7 +97,7 @@ def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     return status_table.format_table(seen, output, due, now=now, style=detect_style())
 
 
-async def _load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
+async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
     """Load status and failure output: the agent in this container knows most; the store has the failure
     output.
     """
@@ -165,27 +168,48 @@ def _warn(text: str) -> None:
 
 def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
     """Ask the Unit to drain or to restart; with ``--wait`` wait until it has."""
-    kind, limit = OrderKind(namespace.kind), namespace.timeout
+    limit = namespace.timeout
     if limit is not None and not namespace.wait:
         raise ConfigurationError("--timeout: only counts with --wait")
-    return asyncio.run(_send_order(settings, kind, namespace.reason, wait=namespace.wait, limit=limit))
+    wish = Order(kind=OrderKind(namespace.kind), generation=0, reason=namespace.reason, by=_identify_user())
+    return asyncio.run(_send_order(settings, wish, wait=namespace.wait, limit=limit))
 
 
-async def _send_order(
-    settings: Settings, kind: OrderKind, reason: str, *, wait: bool, limit: float | None
-) -> int:
-    keys = settings.keys
+def pause_restarts(settings: Settings, namespace: argparse.Namespace) -> int:
+    """Pause or resume restarts, and wait until all ranks know.
+
+    Raises:
+        OrderTimeoutError: some of them do not know it in time.
+
+    """
+    wish = Order(
+        kind=OrderKind(namespace.kind),
+        generation=0,
+        reason=namespace.reason,
+        by=_identify_user(),
+        seconds=namespace.seconds,
+    )
+    return asyncio.run(_send_order(settings, wish, wait=False, limit=None))
+
+
+async def _send_order(settings: Settings, wish: Order, *, wait: bool, limit: float | None) -> int:
+    keys, kind = settings.keys, wish.kind
     url = await asyncio.to_thread(find_store_url, settings, keys)
     store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn)
     try:
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
-        wish = Order(kind=kind, generation=snapshot.generation, reason=reason, by=_identify_user())
+        if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
+            raise UnitAgentError(_refuse_restart(pause))
+        wish = replace(wish, generation=snapshot.generation)
         await _record_order(
             UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), wish
         )  # before the events that follow from it
         order = await store.put_order(wish)
+        if kind in {OrderKind.PAUSE, OrderKind.RESUME}:
+            await _wait_until_known(store, settings, order)
+            return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if wait:
             progress = OrderProgress(
@@ -195,6 +219,46 @@ async def _send_order(
     finally:
         await store.close()
     return 0
+
+
+def _refuse_restart(pause: dict[str, Any]) -> str:
+    by, reason = pause["by"] or "an operator", pause["reason"] or "no reason given"
+    return (
+        f"restarts are paused until {format_time(pause['until'])} by {by}: {reason}; it would stop the Unit "
+        "until then: `unitagent resume` first"
+    )
+
+
+async def _wait_until_known(store: Store, settings: Settings, order: Order) -> None:
+    """Wait until the records of all ranks show the pause or the end of one, and say so.
+
+    Raises:
+        OrderTimeoutError: some ranks do not show it in time; they will when they reach the store.
+
+    """
+    deadline = time.monotonic() + settings.lease + _ANSWER_TIMEOUT
+    while True:
+        records = (await store.read()).records
+        unaware = [
+            rank
+            for rank, record in sorted(records.items())
+            if not record.left and (record.pause is None or record.pause.number < order.number)
+        ]
+        if not unaware:
+            break
+        if time.monotonic() > deadline:
+            raise OrderTimeoutError(
+                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that is out of "
+                "contact learns of it when it is back"
+            )
+        await asyncio.sleep(_EVERY)
+    if order.kind is OrderKind.RESUME:
+        told = "restarts are resumed"
+    else:
+        end = format_time(order.number / 1e6 + order.seconds)
+        until = f"restarts are paused for {order.seconds:g} s, until {end}"
+        told = f"{until}: nothing starts until then, or until `unitagent resume`"
+    print_text(f"{settings.unit}: {told}", sys.stderr)
 
 
 def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:

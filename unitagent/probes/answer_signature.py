@@ -1,4 +1,5 @@
-"""Signatures of answers: only an agent that knows the Unit's secret can prove that it is alive.
+"""Signatures of answers: only an agent that knows the Unit's secret can prove that it is alive. Signatures of
+questions: only who knows it can ask for the workload's output.
 
 The invariant: a signature covers the asker's nonce, so a recorded answer proves nothing, and it covers the
 answering agent and its Unit, so an answer never counts as another agent's, wherever it was relayed to. An
@@ -23,7 +24,10 @@ BRIEF_HEADER = "X-Unitagent-Brief"  # a peer's wish: of all instances only the o
 RANK_HEADER = "X-Unitagent-Rank"
 INCARNATION_HEADER = "X-Unitagent-Incarnation"
 SIGNATURE_HEADER = "X-Unitagent-Signature"
-PROOF_HEADER = "X-Unitagent-Proof"  # that the asker knows the secret, where that is asked for
+CHALLENGE_HEADER = (
+    "X-Unitagent-Challenge"  # of an agent, to those who have to prove that they know the secret
+)
+PROOF_HEADER = "X-Unitagent-Proof"  # of a question: that its sender knows it
 
 _NONCE = re.compile(r"[0-9a-fA-F]{16,128}")
 
@@ -53,21 +57,39 @@ def make_processes_question(nonce: str) -> str:
     return f"processes {nonce}"
 
 
-def make_evidence_question(path: str, nonce: str) -> str:
-    """What the signature of ``/evidence`` and of what is below it covers as its question."""
-    return f"evidence {path} {nonce}"
+def make_evidence_question(nonce: str, path: str) -> str:
+    """What the signatures of a question for evidence, and of its answer, cover as the question."""
+    return f"evidence {nonce} {path}"
 
 
-def prove_question(keys: Keyring, unit: str, question: str) -> str:
-    """Return the proof that who asks this of a Unit knows one of its secrets."""
-    return ",".join(compute_seal(key, SealKind.QUESTION, unit, question) for key in keys.signing)
+def make_logs_question(nonce: str, query: str) -> str:
+    """What the signatures of a question for output, and of its answer, cover as the question."""
+    return f"logs {nonce} {query}"
 
 
-def is_question_proven(keys: Keyring, unit: str, question: str, proof: str) -> bool:
-    """Whether who asks this knows one of my secrets, in time that does not depend on the difference."""
-    theirs = proof.split(",", MAX_SECRETS)[:MAX_SECRETS]
-    mine = [compute_seal(key, SealKind.QUESTION, unit, question) for key in keys.signing]
-    return any([are_seals_equal(one, other) for one in mine for other in theirs])  # noqa: C419 (all)
+class Question(Struct, frozen=True):
+    """What the signature of a question covers: the question with the challenge of the agent that is asked."""
+
+    asked: str
+    challenge: str
+    unit: str
+    rank: int
+    incarnation: str
+
+
+def sign_question(keys: Keyring, question: Question) -> str:
+    """Return the HMAC-SHA256 of a question in hex, by each key, separated by commas."""
+    return ",".join(_seal_question(keys, question))
+
+
+def verify_question(keys: Keyring, question: Question, signature: str) -> bool:
+    """Whether one of my keys has signed this, in time that does not depend on the difference."""
+    return _is_any_equal(_seal_question(keys, question), signature)
+
+
+def _seal_question(keys: Keyring, question: Question) -> list[str]:
+    parts = question.asked, question.challenge, question.unit, str(question.rank), question.incarnation
+    return [compute_seal(key, SealKind.QUESTION, *parts) for key in keys.signing]
 
 
 def sign_answer(keys: Keyring, claim: AnswerClaim) -> str:
@@ -77,8 +99,12 @@ def sign_answer(keys: Keyring, claim: AnswerClaim) -> str:
 
 def verify_answer(keys: Keyring, claim: AnswerClaim, signature: str) -> bool:
     """Whether one of my keys has signed this, in time that does not depend on the difference."""
+    return _is_any_equal(_compute_seals(keys, claim), signature)
+
+
+def _is_any_equal(seals: list[str], signature: str) -> bool:
     theirs = signature.split(",", MAX_SECRETS)[:MAX_SECRETS]
-    return any([are_seals_equal(mine, other) for mine in _compute_seals(keys, claim) for other in theirs])  # noqa: C419 (all)
+    return any([are_seals_equal(mine, other) for mine in seals for other in theirs])  # noqa: C419 (all)
 
 
 def _compute_seals(keys: Keyring, claim: AnswerClaim) -> list[str]:

@@ -51,10 +51,12 @@ if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring
 
     ProcessFields = Mapping[str, Any]  # what one process uses, as ``/processes`` shows it
+    OutputFields = Mapping[str, Any]  # output of the workload, as ``/logs`` shows it
 
 
-STATUS, METRICS, PROCESSES, EVIDENCE = "/status", "/metrics", "/processes", "/evidence"
-PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES)
+STATUS, METRICS, PROCESSES, LOGS = "/status", "/metrics", "/processes", "/logs"
+EVIDENCE = "/evidence"
+PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES, LOGS)
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -87,6 +89,9 @@ class Answers(Protocol):
     async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses; the one answer that takes a while."""
 
+    def output(self, after: int) -> OutputFields:
+        """Return what the workload wrote after this: what ``/logs`` shows, with the bytes of its parts."""
+
     def identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
 
@@ -105,7 +110,8 @@ class Request(Struct, frozen=True):
         query: as sent, without the question mark.
         nonce: of a peer that wants a signed answer, or empty.
         brief: a peer wants to know of this instance alone, and whether the Unit serves.
-        proof: that the client knows the secret, or empty.
+        challenge: of this agent, that the proof covers, or empty.
+        proof: that the sender knows the secret, or empty.
 
     """
 
@@ -114,6 +120,7 @@ class Request(Struct, frozen=True):
     query: str = ""
     nonce: str = ""
     brief: bool = False
+    challenge: str = ""
     proof: str = ""
 
 
@@ -296,6 +303,10 @@ class CachedAnswers:
     async def processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses."""
         return await self._answers.processes()
+
+    def output(self, after: int) -> OutputFields:
+        """Return what the workload wrote after this."""
+        return self._answers.output(after)
 
     def identity(self) -> tuple[str, int, str]:
         """Return the Unit, the rank and the incarnation."""

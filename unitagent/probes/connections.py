@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import h11
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from unitagent.probes.admission import Client, ClientTable
     from unitagent.probes.fair_queue import FairQueue
-
-    AnswerRequest = Callable[[h11.Request], Response | Coroutine[Any, Any, Response]]
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +40,20 @@ _MALFORMED = make_text_response(400, "this is not an HTTP/1.1 request, or its he
 _TOO_MANY = make_text_response(431, f"a request has at most {_MOST_LINES} lines here", _CLOSE)
 
 
+class AnswerRequest(Protocol):
+    """Answers a request, perhaps later; ``own``: it comes from this host, or from an instance of the Unit."""
+
+    def __call__(self, request: h11.Request, *, own: bool) -> Response | Coroutine[Any, Any, Response]:
+        """Return the response, or a coroutine that does."""
+
+
 class ProbeConnection(asyncio.Protocol):
     """One client.
 
     HAProxy's agent-check speaks no HTTP: where a request could begin, its line is answered by ``agent_line``.
 
     Args:
-        answer_request: returns the response, or a coroutine that does.
+        answer_request: answers a request of this client.
         client: its entry in ``clients``.
         queue: in which its requests take turns with all others.
         agent_line: returns the answer to HAProxy.
@@ -150,7 +155,7 @@ class ProbeConnection(asyncio.Protocol):
 
     def _answer(self, request: h11.Request) -> None:
         self._request = request
-        response = self._answer_request(request)
+        response = self._answer_request(request, own=self._client.own)
         if isinstance(response, Response):
             self._write_response(response)
         else:

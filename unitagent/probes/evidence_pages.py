@@ -1,7 +1,7 @@
 """``/evidence``: what this rank has collected, as a list and in pieces of its files.
 
-The invariants: in a Unit with a secret a client has to prove that it knows it, since files hold output of the
-workload; the answer proves the same. Files are read in threads, of which a disk that hangs holds only a few.
+The invariants: files hold output of the workload, so they go to nobody who merely reaches the port
+(:mod:`reader_gate`). They are read in threads, of which a disk that hangs holds only a few.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
-from unitagent.probes.answer_signature import is_question_proven, make_evidence_question
+from unitagent.probes.answer_signature import make_evidence_question
 from unitagent.probes.answers import JSON, Response, make_text_response, sign_response
+from unitagent.probes.reader_gate import ReaderGate
 from unitagent.system.threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from unitagent.system.keyring import Keyring
 
 T = TypeVar("T")
+_NO_PROOF = "evidence is shown to those who prove that they know UNIT_SECRET: `unitagent evidence`"
+_FOREIGN = "without UNIT_SECRET evidence is shown to this host and to the Unit's instances only"
 _BINARY = "application/octet-stream"
 _FILE = re.compile(r"/evidence/([^/]+)/([^/]+)/([0-9]{1,12})")
 _TIMEOUT = 5.0  # seconds that a client waits for the disk
@@ -46,13 +49,16 @@ class EvidencePages:
         self._source = source
         self._answers = answers
         self._keys = keys
+        self._gate = ReaderGate(answers, keys, _NO_PROOF, _FOREIGN)
         self._reading = 0
 
-    async def answer_request(self, request: Request) -> Response:
-        """Answer a request for ``/evidence`` or for a piece of a file below it."""
-        unit, question = self._answers.identity()[0], make_evidence_question(request.path, request.nonce)
-        if self._keys and not is_question_proven(self._keys, unit, question, request.proof):
-            return make_text_response(403, "only who proves to know UNIT_SECRET may read this")
+    async def answer_request(self, request: Request, *, own: bool) -> Response:
+        """Answer a request for ``/evidence`` or for a piece of a file below it; ``own``: it comes from this
+        host, or from an instance of the Unit.
+        """
+        question = make_evidence_question(request.nonce, request.path)
+        if (refusal := self._gate.refuse_reader(request, question, own=own)) is not None:
+            return refusal
         if self._reading >= _MOST_READS:
             return make_text_response(503, "the disk is busy; try again")
         match = _FILE.fullmatch(request.path)

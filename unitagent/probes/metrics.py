@@ -174,6 +174,9 @@ class Metrics:
         allowed = budget.get("allowed")
         left = None if allowed is None else max(0, allowed - budget["used"])
         yield _make_number("restart_budget_left", "Restarts that are left in the window.", left)
+        paused = (status.get("pause") or {}).get("until")
+        text = "When an operator's pause of restarts ends; 0 without one."
+        yield _make_number("pause_until_timestamp_seconds", text, paused or 0)
         text = "How long this instance has waited at its barrier; 0 if it does not."
         yield _make_number("barrier_wait_seconds", text, gauges.barrier_wait)
         text = "Requests in flight while this instance drains."

@@ -25,12 +25,14 @@ from unitagent.probes import answers
 from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
 from unitagent.probes.answer_signature import (
     BRIEF_HEADER,
+    CHALLENGE_HEADER,
     NONCE_HEADER,
     PROOF_HEADER,
     make_processes_question,
 )
 from unitagent.probes.answers import (
     EVIDENCE,
+    LOGS,
     METRICS,
     PROCESSES,
     PROMETHEUS,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 
     from unitagent.probes.answers import Answers, ProcessFields
     from unitagent.probes.evidence_pages import EvidencePages, EvidenceSource
+    from unitagent.probes.log_answers import LogAnswers
     from unitagent.probes.unit_list import UnitSource
 
 _log = logging.getLogger(__name__)
@@ -94,6 +97,7 @@ class ProbeServer:
         self._evidence = evidence
         self._pages: EvidencePages | None = None
         self._acceptor: Acceptor | None = None
+        self._logs: LogAnswers | None = None
 
     async def start(self, host: str, port: int) -> int:
         """Listen, and return the actual port.
@@ -126,8 +130,8 @@ class ProbeServer:
             self._answer_request, client, self._clients, self._queue, self._choose_agent_line
         )
 
-    def _answer_request(self, request: h11.Request) -> Response | Coroutine[Any, Any, Response]:
-        """Answer at once; later if the answer has to be fetched from the store."""
+    def _answer_request(self, request: h11.Request, *, own: bool) -> Response | Coroutine[Any, Any, Response]:
+        """Answer at once; later if that takes a while. ``own``: it comes from this host or an instance."""
         headers = dict(request.headers)
         path, _, query = request.target.partition(b"?")
         if (refusal := self._hosts.refuse_host(headers.get(b"host", b""))) is not None:
@@ -138,9 +142,10 @@ class ProbeServer:
             request.method.decode(),
             unquote(path.decode()),
             query.decode("latin-1"),
-            headers.get(NONCE_HEADER.lower().encode(), b"").decode("latin-1"),
+            _get_header(headers, NONCE_HEADER),
             BRIEF_HEADER.lower().encode() in headers,
-            headers.get(PROOF_HEADER.lower().encode(), b"").decode("latin-1"),
+            _get_header(headers, CHALLENGE_HEADER),
+            _get_header(headers, PROOF_HEADER),
         )
         if self._units is not None and is_unit_path(parsed.method, parsed.path):
             return self._units.answer_path(parsed.path)
@@ -150,8 +155,21 @@ class ProbeServer:
             if parsed.path == METRICS:
                 return self._answer_metrics()
             if self._evidence is not None and f"{parsed.path}/".startswith(f"{EVIDENCE}/"):
-                return self._answer_evidence(self._evidence, parsed)
+                return self._answer_evidence(self._evidence, parsed, own=own)
+            if parsed.path == LOGS:
+                return self._answer_logs(parsed, own=own)
         return self._answer_probe(parsed)
+
+    async def _answer_logs(self, request: Request, *, own: bool) -> Response:
+        """Answer with the workload's output; few agents are ever asked for it."""
+        from unitagent.probes.log_answers import LogAnswers  # noqa: PLC0415
+
+        if self._logs is None:
+            self._logs = LogAnswers(self._answers, self._keys)
+        try:
+            return await self._logs.answer_request(request, own=own)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            return _report_failure("the output of the workload could not be read")
 
     async def _answer_processes(self, nonce: str) -> Response:
         processes = await self._sample_processes()
@@ -160,12 +178,12 @@ class ProbeServer:
         question = make_processes_question(nonce)
         return make_signed_response(self._answers, processes, question, nonce, self._keys)
 
-    async def _answer_evidence(self, source: EvidenceSource, request: Request) -> Response:
+    async def _answer_evidence(self, source: EvidenceSource, request: Request, *, own: bool) -> Response:
         from unitagent.probes.evidence_pages import EvidencePages  # noqa: PLC0415 (rarely asked for)
 
         self._pages = self._pages or EvidencePages(source, self._answers, self._keys)
         try:
-            return await self._pages.answer_request(request)
+            return await self._pages.answer_request(request, own=own)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             return _report_failure("the evidence could not be read")
 
@@ -208,6 +226,10 @@ def _report_failure(what: str) -> Response:
     _log.error("%s", what)
     _log.debug("why", exc_info=True)
     return _INTERNAL_ERROR
+
+
+def _get_header(headers: dict[bytes, bytes], name: str) -> str:
+    return headers.get(name.lower().encode(), b"").decode("latin-1")
 
 
 def _has_body(headers: dict[bytes, bytes]) -> bool:

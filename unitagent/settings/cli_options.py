@@ -14,17 +14,17 @@ from unitagent.settings.variables import GROUPS, VARIABLES, Variable
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 PREFIX = "variable_"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every variable that may have one, in groups."""
+def add_arguments(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+    """Add an option for every variable that may have one, in groups; some commands have no use for one."""
     for title, rows in GROUPS.items():
         group = parser.add_argument_group(title)
         for row in rows:
-            if row.flag:
+            if row.flag and row.name not in without:
                 group.add_argument(
                     row.flag,
                     dest=PREFIX + row.name,

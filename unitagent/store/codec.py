@@ -29,7 +29,8 @@ import msgspec
 from msgspec.structs import replace
 
 from unitagent.core.history import HistoryEvent
-from unitagent.core.model import Beat, Failure, Order, Record
+from unitagent.core.model import Beat, Failure, Order, Record, RestartPause
+from unitagent.core.restart_pause import LONGEST_PAUSE
 from unitagent.store.protocol import WorkloadOutput
 from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
 from unitagent.system.limits import MAX_PORT, MAX_SECONDS, MAX_UNIT_SIZE, NAME_PATTERN
@@ -83,6 +84,8 @@ def decode_order(raw: bytes) -> Order | None:
     generation, number, text = (*raw.split(b" ", 2), b"", b"")[:3]
     order = _decode_json(text, Order)
     if order is None or not _is_exact(generation) or not _is_exact(number):
+        return None
+    if not 0 <= order.seconds <= LONGEST_PAUSE:
         return None
     return replace(order, generation=int(generation), number=int(number))
 
@@ -178,6 +181,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "edition": 0 <= record.edition <= MAX_EXACT,
         "begun": 0 <= record.begun <= MAX_GENERATION,
         "order": 0 <= record.order <= MAX_EXACT,
+        "pause": record.pause is None or _is_valid_pause(record.pause),
         "restarts": 0 <= record.restarts <= MAX_EXACT,
         "netns": not record.netns or is_valid_id(record.netns),
         "gang": not record.gang or is_valid_id(record.gang),
@@ -195,6 +199,11 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         ),
     }
     return next((name for name, good in fine.items() if not good), "")
+
+
+def _is_valid_pause(pause: RestartPause) -> bool:
+    texts = _is_text(pause.by, _LONGEST_NAME) and _is_text(pause.reason, _LONGEST_NAME)
+    return texts and 0 <= pause.number <= MAX_EXACT and 0 <= pause.seconds <= LONGEST_PAUSE
 
 
 def is_valid_failure(failure: Failure) -> bool:

@@ -6,10 +6,12 @@
 -- incarnation that it may replace, and seen, that one's last count known to the caller; the caller's generation,
 -- failure and order (each may be empty); notify, "1" to wake the others; since and epoch, the version and the
 -- table's birth as of the caller's last exchange; the channel; obeyed, the highest number of an order that the
--- caller knows of; the Unit's size; then the ranks whose heartbeats it wants.
+-- caller knows of; the Unit's size; a digest of all records that the caller knows, if it wants to be certain of
+-- them, or empty; then the ranks whose heartbeats it wants.
 local board, changes = KEYS[1], KEYS[2]
-local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed, size =
-  unpack(ARGV, 1, 15)
+local rank, me, count, record, take, seen, generation, failure, order, notify, since, epoch, channel, obeyed, size,
+  digest = unpack(ARGV, 1, 16)
+local FIRST = 17 -- of ARGV: where those ranks begin
 local LONGEST, DAY = 16384, 86400 -- bytes of a value worth reading; seconds that an abandoned Unit is remembered
 local LONGEST_BEAT = 256 -- bytes
 local RANKS = 1024 -- the most that a Unit has
@@ -34,10 +36,12 @@ local now = time[1] * 1000000 + time[2]
 -- Most exchanges are heartbeats with nothing new in either direction. They get the same answer for a quarter of the
 -- work. Anything unexpected is left to the rest of this script.
 local function beat_quietly()
-  if rank == '' or record == '' or since == '0' or notify == '1' or failure ~= '' or order ~= '' then return end
+  if rank == '' or record == '' or since == '0' or notify == '1' or failure ~= '' or order ~= '' or digest ~= '' then
+    return
+  end
   local fields = {'born', 'version', 'generation', 'failure', 'order', 'ordered', 'h' .. rank, 'r' .. rank, 'b' .. rank}
   local own = #fields
-  for index = 16, #ARGV do fields[#fields + 1] = 'b' .. ARGV[index] end
+  for index = FIRST, #ARGV do fields[#fields + 1] = 'b' .. ARGV[index] end
   local values = redis.pcall('HMGET', board, unpack(fields)) -- an error where the right or the hash is missing
   if values.err or values[1] ~= epoch or values[2] ~= since or values[3] ~= generation then return end
   local last_failure, last_order, ordered = values[4] or '', values[5] or '', number(values[6] or '')
@@ -52,8 +56,8 @@ local function beat_quietly()
   values[own] = me .. ' ' .. count .. ' ' .. exact(now / 1000)
   redis.call('HSET', board, 'b' .. rank, values[own])
   local beats = {}
-  for index = 16, #ARGV do
-    local beat = ARGV[index] == rank and values[own] or values[own + index - 15] or ''
+  for index = FIRST, #ARGV do
+    local beat = ARGV[index] == rank and values[own] or values[own + index - FIRST + 1] or ''
     beats[#beats + 1] = ARGV[index]
     beats[#beats + 1] = #beat <= LONGEST_BEAT and beat or ''
   end
@@ -112,6 +116,11 @@ if record ~= '' and (holder == '' or holder == me or holder == take) then
 end
 
 if epoch ~= born or number(since) > version then since = '0' end
+if digest ~= '' and since == exact(version) then -- nothing is new; but is this what the caller has read?
+  local values = {}
+  for index = 0, tonumber(size) - 1 do values[#values + 1] = get('r' .. index) end
+  if redis.sha1hex(table.concat(values, '\n')) ~= digest then since = '0' end
+end
 local records, beats = {}, {}
 local strange, beyond = false, {}
 local function append(changed)
@@ -133,7 +142,7 @@ if strange then -- invalid ranks, however long or many, are returned to nobody: 
   redis.call('HDEL', board, 'born')
   broken[#broken + 1] = 'list with strange names ' .. changes
 end
-for index = 16, #ARGV do
+for index = FIRST, #ARGV do
   beats[#beats + 1] = ARGV[index]
   beats[#beats + 1] = get('b' .. ARGV[index], LONGEST_BEAT)
 end

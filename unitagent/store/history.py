@@ -84,9 +84,21 @@ class UnitHistory:
         """Read what follows a page's last event; from the beginning without one."""
         return await self._connection.execute(lambda connection: self._read_page(connection, after))
 
+    async def holds(self, entry: bytes) -> bool:
+        """Whether a page's last event is still there: a store that came back empty has none of them."""
+        return await self._connection.execute(lambda connection: self._holds_entry(connection, entry))
+
     async def close(self) -> None:
         """Close the connection; the history can be used again afterwards."""
         await self._connection.close()
+
+    async def _holds_entry(self, connection: AbstractConnection, entry: bytes) -> bool:
+        try:
+            return bool(await send_command(connection, "XRANGE", self._key, entry, entry, "COUNT", 1))
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):
+                raise
+            return False
 
     async def _read_page(self, connection: AbstractConnection, after: bytes) -> HistoryPage:
         seconds, micros = await send_command(connection, "TIME")

@@ -28,6 +28,7 @@ class UnitSnapshot(Struct, frozen=True, kw_only=True):
         failure: the first failure of the last generation that failed.
         order: the last operator's order.
         age: seconds since the store first heard of the Unit; None when it never did.
+        now: the store's clock, in seconds since its epoch.
         unlike: ranks whose records are not signed with exactly the reader's secrets.
         foreign: those of them whose records are signed with none of them.
 
@@ -39,6 +40,7 @@ class UnitSnapshot(Struct, frozen=True, kw_only=True):
     failure: Failure | None = None
     order: Order | None = None
     age: float | None = None
+    now: float = 0.0
     unlike: frozenset[int] = frozenset()
     foreign: frozenset[int] = frozenset()
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from unitagent.store.address import LocationSource
 
 _log = logging.getLogger(__name__)
+_LATE = 2  # times ``refresh``: all is read again where something changed at every comparison
 LAST_LINES = 20
 LONGEST_LINE = 400  # characters; the end of a line says more than its beginning
 
@@ -55,7 +56,8 @@ class RedisStore:
         keys: that records are signed with; without any they are taken as they are.
         needs_port: the reader has a probe address, so a record without one is ignored.
         size: of the Unit, whose records are read; of ranks beyond it only a few that tell of another size.
-        refresh: seconds after which all records are read again, and not only those that changed.
+        refresh: seconds after which what was read is compared with the store by a digest, and read again
+            if it differs.
         warn: called with a warning about garbage in the store, once for each.
         remedy: what a person can do when the server is not reached.
 
@@ -90,7 +92,7 @@ class RedisStore:
         self._encoder = RecordEncoder(unit, self._keys)
         self._view = UnitView(self._warnings, self._reader)
         self._count = 0
-        self._read_all = 0.0
+        self._compared = 0.0  # when what was read was last certain to be what the store has
         self._connection = StoreConnection(url, self._names.board, timeout, self._view.forget, remedy)
         self._push_dialer = Dialer(url, self._names.board)
 
@@ -111,11 +113,15 @@ class RedisStore:
     async def exchange(self, request: Exchange) -> Reply:
         """Put my record and read everybody's, atomically."""
         now = time.monotonic()
-        if now - self._read_all >= self._refresh or self._view.outdated:
+        if self._view.outdated or now - self._compared >= _LATE * self._refresh:
             self._view.forget()
-        answer = await self._connection.execute(lambda connection: self._run_exchange(connection, request))
-        if answer.since == 0:
-            self._read_all = now
+        compares = now - self._compared >= self._refresh
+        answer = await self._connection.execute(
+            lambda connection: self._run_exchange(connection, request, compares=compares)
+        )
+        unchanged = compares and not answer.records  # if something is new, nothing was compared
+        if answer.since == 0 or unchanged:
+            self._compared = now
         return self._view.merge_answer(answer)
 
     async def listen(self, on_push: Callable[[], None]) -> None:
@@ -159,7 +165,7 @@ class RedisStore:
         await self._connection.close()
 
     async def _run_exchange(
-        self, connection: AbstractConnection, request: Exchange
+        self, connection: AbstractConnection, request: Exchange, *, compares: bool
     ) -> scripts.ExchangeAnswer:
         self._count += 1
         call = scripts.ExchangeCall(
@@ -169,6 +175,7 @@ class RedisStore:
             since=self._view.since,
             epoch=self._view.epoch,
             size=self._size,
+            digest=self._view.compute_digest(self._size) if compares and self._view.since else b"",
             record=b"" if request.record is None else self._encoder.encode_record(request.record),
         )
         return scripts.ExchangeAnswer.parse_raw(

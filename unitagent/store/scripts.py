@@ -58,6 +58,7 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
         epoch: the life of the board that ``since`` belongs to.
         record: the bytes of the record to put; empty for none.
         size: of the Unit, whose records are wanted.
+        digest: of all records that are known, to be compared with the board's; empty for no comparison.
 
     """
 
@@ -68,6 +69,7 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
     epoch: bytes
     record: bytes = b""
     size: int
+    digest: bytes = b""
 
     def build_arguments(self, keys: KeyNames, request: Exchange) -> tuple[Argument, ...]:
         """Return the number of keys, the keys and the arguments of an agent's exchange."""
@@ -78,7 +80,7 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
             *(request.take, request.seen, max(0, request.generation)),
             codec.encode_failure(request.failure) if request.failure else b"",
             *(b"", int(request.notify), self.since, self.epoch, keys.look),
-            *(request.record.order if request.record else 0, self.size),
+            *(request.record.order if request.record else 0, self.size, self.digest),
             *dict.fromkeys([*request.judge, *judge]),
         )
 
@@ -87,7 +89,7 @@ def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
     """Return the same arguments for an operator, who stores an order, wakes all up, and reads no records."""
     wish = codec.encode_value(order)
     own = (3, keys.board, keys.changes, keys.history)
-    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0)
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0, b"")
 
 
 class ExchangeAnswer(Struct, frozen=True):

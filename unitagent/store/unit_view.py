@@ -6,6 +6,7 @@ The invariant: records of one life of the membership table are never mixed with 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -89,6 +90,7 @@ class UnitView:
         self._reader = reader
         self._records: dict[int, Record] = {}
         self.foreign: set[int] = set()
+        self._raws: dict[int, bytes] = {}
         self._last_decoded: dict[int, tuple[bytes, Record]] = {}  # most are read again as they were
         self._edition = reader.keys.edition  # of the keys that these were compared with
         self.unlike: set[int] = set()
@@ -100,6 +102,11 @@ class UnitView:
     def outdated(self) -> bool:
         """Whether other secrets are accepted now than when this was read."""
         return self._edition != self._reader.keys.edition
+
+    def compute_digest(self, size: int) -> bytes:
+        """Digest all records of a Unit of this size as they were read, to compare them with the board's."""
+        raws = (self._raws.get(rank, b"") for rank in range(size))
+        return hashlib.sha1(b"\n".join(raws), usedforsecurity=False).hexdigest().encode()
 
     def forget(self) -> None:
         """Read everything again next time."""
@@ -113,6 +120,7 @@ class UnitView:
         records = _group_by_rank(answer.records)
         if answer.since == 0:
             self._reset_records(records.keys())
+        self._raws.update(records)
         for rank, raw in records.items():
             self._put_record(rank, raw)
         self.epoch, self.since = answer.epoch, answer.version
@@ -135,6 +143,7 @@ class UnitView:
 
     def _reset_records(self, ranks: Collection[int]) -> None:
         """All records come; what was read before is believed again only if the same secrets are accepted."""
+        self._raws.clear()
         self._records.clear()
         self.foreign.clear()
         self.unlike.intersection_update(ranks)
@@ -150,6 +159,7 @@ class UnitView:
         beats = self._decode_beats(_group_by_rank(table, b"b"))
         born = table.get(b"born", b"").partition(b" ")[0]
         return UnitSnapshot(
+            now=now / 1e6,
             generation=codec.decode_number(table.get(b"generation", b"")),
             records=self._records,
             ages={rank: max(0.0, now / 1e6 - at / 1e3) for rank, (_, at) in beats.items()},

@@ -78,7 +78,7 @@ class SealKind(StrEnum):
     """The kind of a sealed message."""
 
     ANSWER = "answer"  # of an agent, to a peer's question
-    QUESTION = "question"  # of a person's command, to an agent
+    QUESTION = "question"  # of somebody who asks an agent for output
     RECORD = "record"  # of a rank, in the store
     ENTRY = "entry"  # of a Unit, in the list of all
 

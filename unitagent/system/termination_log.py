@@ -12,6 +12,11 @@ DEFAULT = "/dev/termination-log"
 _LONGEST = 4096  # bytes; a kubelet reads no more
 
 
+def is_wanted(path: str | None) -> bool:
+    """Whether there is a file to write to, or one to be made."""
+    return path is not None or os.path.exists(DEFAULT)  # noqa: PTH110  # pathlib is not here yet
+
+
 def write_reason(path: str | None, reason: str) -> None:
     """Replace what the file says with this reason; without a path, that of a kubelet if there is one."""
     flags = os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if path else 0)

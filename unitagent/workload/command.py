@@ -14,7 +14,7 @@ from unitagent.errors import CommandError
 from unitagent.workload.environment import has_placeholder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 _FOLDERS = 8  # of PATH shown in a message
 _OF_SHELLS = frozenset(
@@ -68,12 +68,13 @@ def locate_program(word: str, env: Mapping[str, str]) -> str:
         CommandError: as :func:`resolve`.
 
     """
-    candidates = [word] if "/" in word else _list_candidates(word, env)
-    files = [path for path in candidates if os.access(path, os.F_OK)]
-    runnable = [path for path in files if os.access(path, os.X_OK) and Path(path).is_file()]
-    if runnable:
-        _check_format(runnable[0])
-        return runnable[0]
+    files = []
+    for path in (word,) if "/" in word else _list_candidates(word, env):
+        if os.access(path, os.X_OK) and Path(path).is_file():
+            _check_format(path)
+            return path
+        if os.access(path, os.F_OK):
+            files.append(path)
     if files:
         why = "it is a directory" if Path(files[0]).is_dir() else "it has no execute permission (chmod +x)"
         raise CommandError(f"COMMAND {word!r} cannot be executed: {why}", ExitCode.NOT_EXECUTABLE)
@@ -99,8 +100,8 @@ def _get_path(env: Mapping[str, str]) -> str:
     return env.get("PATH") or os.defpath
 
 
-def _list_candidates(word: str, env: Mapping[str, str]) -> list[str]:
-    return [str(Path(folder or ".") / word) for folder in _get_path(env).split(os.pathsep)]
+def _list_candidates(word: str, env: Mapping[str, str]) -> Iterator[str]:
+    return (str(Path(folder or ".") / word) for folder in _get_path(env).split(os.pathsep))
 
 
 def _check_format(path: str) -> None:

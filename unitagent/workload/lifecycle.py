@@ -25,10 +25,10 @@ from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
 from unitagent.workload.liveness import TEMPLATE, LivenessMonitor
 from unitagent.workload.oom import OomCounter
+from unitagent.workload.output_relay import OutputCapture
 from unitagent.workload.resource_release import ResourceRelease
 from unitagent.workload.shared_memory import SharedMemory
 from unitagent.workload.signals import Terminal
-from unitagent.workload.stderr_relay import StderrRelay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,6 +57,7 @@ class Workload:
 
     Attributes:
         pid: of the main process, which leads the group; None when it has ended.
+        output: what it writes.
 
     """
 
@@ -66,7 +67,7 @@ class Workload:
         inherited: InheritedSignals,
         *,
         on_exit: Callable[[Exit, list[str]], None],
-        capture_stderr: bool = True,
+        output: OutputCapture | None = None,
         kill_seconds: float = 10.0,
         release_seconds: float = 5.0,
         oom_seconds: float = 10.0,
@@ -80,8 +81,8 @@ class Workload:
             inherited: signal state to start the workload with.
             on_exit: called with the exit of the main process and the last lines of its stderr; must not
                 block.
-            capture_stderr: relay stderr and keep its tail; without it (an interactive terminal) stderr is
-                inherited.
+            output: relays its stdout and stderr, or one of them, and keeps what they had lately; by default
+                stderr alone.
             kill_seconds: from the first SIGKILL to giving up on the survivors.
             release_seconds: from the end of the last process to giving up on resources that are still held.
             oom_seconds: time after an OOM kill in which an exit counts as its consequence.
@@ -95,7 +96,7 @@ class Workload:
         self._inherited = inherited
         self._on_exit = on_exit
         self._kill_seconds = kill_seconds
-        self._stderr = StderrRelay() if capture_stderr else None
+        self.output = output if output is not None else OutputCapture()
         self._terminal = Terminal()
         self._oom = OomCounter(aftermath=oom_seconds)
         self._required: tuple[str, ...] = ()
@@ -114,8 +115,9 @@ class Workload:
         required: Collection[str] = (),
         *,
         ports: Collection[int] = (),
+        generation: int = 0,
     ) -> int:
-        """Start the command and return its pid; it inherits stdin, stdout and the initial working directory.
+        """Start the command and return its pid; it inherits stdin and the initial working directory.
 
         Args:
             argv: the command.
@@ -123,6 +125,7 @@ class Workload:
             required: prefixes of the names of processes that it cannot run without, such as daemons. They
                 need no grace of their own: once the main process is gone, the rest is killed.
             ports: free ports meant for it; they are checked again when it is gone.
+            generation: that its output counts to.
 
         Raises:
             CommandError: the program does not exist (any more) or the kernel refuses to run it.
@@ -134,7 +137,7 @@ class Workload:
         self._oom.reset_count()
         self._required = tuple(required)
         self._shm.remember_existing()
-        self.pid = self._spawn_process(path, argv, env)
+        self.pid = self._spawn_process(path, argv, env, generation)
         self._liveness.begin_workload(required, self.pid)
         self._resources.begin_workload(self.pid, ports)
         self._reaper.watch_child(self.pid, self._on_main_exit)
@@ -193,10 +196,6 @@ class Workload:
 
         return await run_in_thread_or_here(lambda: sample_usage(one.pid for one in self._list_members()))
 
-    def read_last_output(self) -> list[str]:
-        """Return the last lines that the workload has written to stderr; none if that is not relayed."""
-        return self._stderr.read_tail() if self._stderr is not None else []
-
     def list_pids(self) -> list[int]:
         """Return the pids of the workload's processes, as far as a quick look finds them. Blocks."""
         return [one.pid for one in self._list_members()]
@@ -211,16 +210,14 @@ class Workload:
 
     async def close(self, limit: float = 1.0) -> None:
         """Flush the last output of the workload, waiting at most ``limit`` seconds for a slow reader."""
-        if self._stderr is not None:
-            self._stderr.close()
-            await self._stderr.flush(limit)
+        await self.output.close(limit)
 
-    def _spawn_process(self, path: str, argv: Sequence[str], env: Mapping[str, str]) -> int:
+    def _spawn_process(self, path: str, argv: Sequence[str], env: Mapping[str, str], generation: int) -> int:
         # posix_spawn and not Popen: it can reset just the signals that we changed, without code between fork
         # and exec, and it leaves no object behind that waits for the child.
-        stderr = self._stderr.open_pipe() if self._stderr is not None else None
-        pid = self._warm.start_process(argv, env, stderr) if self._warm is not None else None
-        actions = [(os.POSIX_SPAWN_DUP2, stderr, 2)] if stderr is not None else []
+        pipes = self.output.open_pipes(generation)
+        pid = self._warm.start_process(argv, env, pipes) if self._warm is not None else None
+        actions = [(os.POSIX_SPAWN_DUP2, pipe, number) for number, pipe in pipes.items()]
         try:
             if pid is not None:
                 return pid
@@ -237,8 +234,8 @@ class Workload:
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
         finally:
-            if stderr is not None:
-                os.close(stderr)
+            for pipe in pipes.values():
+                os.close(pipe)
 
     def _on_main_exit(self, ended: Exit) -> None:
         self.pid = None
@@ -247,7 +244,7 @@ class Workload:
         if ended.code == 0:
             living = [one for one in self._find_living() if one.alive and one.name != TEMPLATE]
             ended = replace(ended, left=len(living))
-        self._on_exit(ended, self._stderr.read_tail() if self._stderr is not None else [])
+        self._on_exit(ended, self.output.read_tail())
 
     async def _end_workload(self, *, polite: bool) -> StopFailure | None:
         try:

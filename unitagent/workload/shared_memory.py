@@ -49,6 +49,7 @@ class SharedMemory:
     def __init__(self, folder: Path = _FOLDER) -> None:
         self._folder = folder
         self._before: set[tuple[str, Inode]] | None = None
+        self._listed = 0  # the folder's date when these were listed; 0 if a later change might not change it
         self._seen: set[Inode] = set()
         self._looks: Counter[Inode] = Counter()
         self._dated = 0
@@ -56,15 +57,17 @@ class SharedMemory:
 
     def remember_existing(self) -> None:
         """Note the files that exist before a workload starts."""
-        self._before = set(self._list_files())
+        if self._before is None or self._is_outdated():
+            date = self._read_date()
+            self._before = set(self._list_files())
+            self._listed = date if time.time_ns() - date >= _FRESH else 0
         self._seen, self._looks = set(), Counter()
         self._open = True
 
     def has_changed(self) -> bool:
         """Whether :meth:`has_new_files` may have a new answer, by the timestamp of the folder alone."""
-        try:
-            date = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # called once a second
-        except OSError:
+        date = self._read_date()
+        if not date:
             return False
         before, self._dated = self._dated, date
         again, self._open = self._open or date != before, time.time_ns() - date < _FRESH
@@ -88,8 +91,10 @@ class SharedMemory:
             self._seen.update(_list_writable(pid, f"{self._folder}/"))
 
     def has_leftovers(self) -> bool:
-        """Whether there are new files for :meth:`remove_leftovers`; as cheap as listing a folder."""
-        return self._before is not None and any(file not in self._before for file in self._list_files())
+        """Whether there are new files for :meth:`remove_leftovers`; as cheap as listing a folder at most."""
+        if self._before is None or not self._is_outdated():
+            return False
+        return any(file not in self._before for file in self._list_files())
 
     def remove_leftovers(self) -> list[str]:
         """Remove the files that the workload left, once per workload; return their names. Blocks."""
@@ -124,6 +129,16 @@ class SharedMemory:
                 "removed %d files that the workload left in %s: %s", len(removed), self._folder, removed
             )
         return removed
+
+    def _is_outdated(self) -> bool:
+        """Whether the folder may have changed since it was listed."""
+        return not self._listed or self._read_date() != self._listed
+
+    def _read_date(self) -> int:
+        try:
+            return os.stat(self._folder).st_mtime_ns  # noqa: PTH116  # called once a second
+        except OSError:
+            return 0
 
     def _list_files(self) -> Iterator[tuple[str, Inode]]:
         try:

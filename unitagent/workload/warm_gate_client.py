@@ -15,7 +15,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,17 +112,17 @@ class Gate:
         self.waiting: int | None = None
         self._reaper, self._inherited, self._on_end = reaper, inherited, on_end
         self._link: socket.socket | None = None
-        self._stderr = -1
+        self._pipes: list[int] = []
         self._conversation: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._why = "its gate is still importing"
 
     @working_directory.in_start_directory()
-    def build(self, *, captures_stderr: bool) -> None:
+    def build(self, captured: Collection[int]) -> None:
         """Start the gate; it reports when it has imported everything.
 
         Args:
-            captures_stderr: the workload's stderr is a pipe, so the gate's is one.
+            captured: the descriptors of the workload that are pipes, so the gate's are pipes.
 
         Raises:
             OSError, ValueError: it cannot be started.
@@ -137,7 +137,8 @@ class Gate:
             "modules": self.plan.modules,
         }
         handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_code())]
-        self._stderr, stderr = os.pipe() if captures_stderr else (-1, -1)
+        pipes = {number: os.pipe() for number in captured}
+        self._pipes = [read_end for read_end, _ in pipes.values()]
         padding = "0" * (sum(len(os.fsencode(word)) + 1 for word in command.words) + _ROOM)
         words = [*command.words[: command.options], "-c", _BOOT, *map(str, handles), padding]
         try:
@@ -147,7 +148,7 @@ class Gate:
                 command.interpreter,
                 words,
                 self.plan.choose_environment(),
-                file_actions=[(os.POSIX_SPAWN_DUP2, stderr, 2)] if captures_stderr else [],
+                file_actions=[(os.POSIX_SPAWN_DUP2, end, number) for number, (_, end) in pipes.items()],
                 setpgroup=0,
                 setsigmask=self._inherited.mask,
                 setsigdef=self._inherited.defaults,
@@ -156,9 +157,8 @@ class Gate:
             mine.close()
             raise
         finally:
-            for handle in (*handles, stderr):
-                if handle >= 0:
-                    os.close(handle)
+            for handle in (*handles, *(end for _, end in pipes.values())):
+                os.close(handle)
         self._reaper.watch_child(self.pid, self._on_exit, service=True)
         self._link = mine
         mine.setblocking(False)
@@ -220,7 +220,7 @@ class Gate:
             self._fail(f"its gate cannot fork: {data.decode(errors='replace')}")
 
     def _take_report(self, report: Mapping[str, Any]) -> None:
-        self._close_stderr()  # until now, what Python prints at its start must not be an error
+        self._close_pipes()  # until now, what Python prints at its start must not be an error
         if "refused" in report:
             self._fail(str(report["refused"]))
             return
@@ -276,14 +276,13 @@ class Gate:
             self._timer.cancel()
             self._timer = None
 
-    def _close_stderr(self) -> None:
-        if self._stderr >= 0:
-            os.close(self._stderr)
-            self._stderr = -1
+    def _close_pipes(self) -> None:
+        while self._pipes:
+            os.close(self._pipes.pop())
 
     def _release(self) -> None:
         self._stop_timer()
-        self._close_stderr()
+        self._close_pipes()
         if self._link is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
             self._link.close()

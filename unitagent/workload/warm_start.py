@@ -54,7 +54,7 @@ class WarmStarter:
         reaper: Reaper,
         inherited: InheritedSignals,
         *,
-        captures_stderr: bool = True,
+        captured: Collection[int] = (2,),
         answer_seconds: float = warm_gate.ANSWER_SECONDS,
     ) -> None:
         """Prepare; nothing is started.
@@ -62,13 +62,13 @@ class WarmStarter:
         Args:
             reaper: reaps gates and what they fork.
             inherited: signal state to start the workload with.
-            captures_stderr: the workload's stderr is a pipe.
+            captured: the descriptors of the workload that are pipes.
             answer_seconds: how long a start waits for a process that was forked for it.
 
         """
         self._answer_seconds = answer_seconds
         self.report: StartReport | None = None
-        self._reaper, self._inherited, self._captures_stderr = reaper, inherited, captures_stderr
+        self._reaper, self._inherited, self._captured = reaper, inherited, tuple(captured)
         self._gate: Gate | None = None
         self._why = "its gate is built once the Unit is ready"
         self._failures = 0
@@ -90,21 +90,23 @@ class WarmStarter:
             self._gate.close()
         self._gate = Gate(plan, self._reaper, self._inherited, self._lose_gate)
         try:
-            self._gate.build(captures_stderr=self._captures_stderr)
+            self._gate.build(self._captured)
         except (OSError, CommandError, ValueError) as error:  # ValueError: a variable that no exec takes
             self._lose_gate(f"its gate cannot be started: {error}")
 
-    def start_process(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int | None:
+    def start_process(
+        self, argv: Sequence[str], env: Mapping[str, str], pipes: Mapping[int, int]
+    ) -> int | None:
         """Start a command warm and return its pid; None if it has to be started cold.
 
         Args:
             argv: the command.
             env: its whole environment.
-            stderr: what it gets as descriptor 2; None for our own.
+            pipes: what it gets for some of its descriptors, by their numbers; else our own.
 
         """
         try:
-            pid = self._start_warm(argv, env, stderr)
+            pid = self._start_warm(argv, env, pipes)
         except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
             self.report = StartReport(warm=False, why=str(error))
             _log.info("the workload starts cold: %s", error)
@@ -156,7 +158,7 @@ class WarmStarter:
             command = resolve_warm(argv, env, modules)
         return GatePlan(command, tuple(modules), drop_generation(env), drop_generation(self._learned))
 
-    def _start_warm(self, argv: Sequence[str], env: Mapping[str, str], stderr: int | None) -> int:
+    def _start_warm(self, argv: Sequence[str], env: Mapping[str, str], pipes: Mapping[int, int]) -> int:
         gate = self._gate
         if gate is None:
             raise UnresolvedError(self._why)
@@ -168,8 +170,7 @@ class WarmStarter:
             self._why = why
             raise UnresolvedError(why)
         handles = {number: number for number in warm_process.list_descriptors() if _is_inherited(number)}
-        if stderr is not None:
-            handles[2] = stderr
+        handles |= pipes
         if len(handles) > warm_gate.MOST_DESCRIPTORS:
             raise UnresolvedError(f"it inherits {len(handles)} descriptors")
         job = self._describe_job(command, env, gate.plan.learned, sorted(handles))

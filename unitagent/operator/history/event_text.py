@@ -22,12 +22,21 @@ def parse_since(text: str, now: float) -> float:
         ValueError: the text is neither a duration nor a time.
 
     """
-    unit = _UNITS.get(text[-1:].lower())
     try:
-        ago = make_seconds_parser()(text[:-1]) * unit if unit else make_seconds_parser()(text)
+        return now - parse_duration(text)
     except ValueError:
         return _parse_time(text)
-    return now - ago
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as ``10m``.
+
+    Raises:
+        ValueError: the text is none.
+
+    """
+    unit = _UNITS.get(text[-1:].lower())
+    return make_seconds_parser()(text[:-1]) * unit if unit else make_seconds_parser()(text)
 
 
 def _parse_time(text: str) -> float:

@@ -1,10 +1,11 @@
-"""Relays the workload's stderr unchanged and at once to ours, and remembers its last lines.
+"""Relays the workload's stdout and stderr unchanged and at once to ours, and remembers their last lines.
 
-The invariant: a slow or dead reader of our stderr never blocks the event loop. The loop reads the workload's
-pipe without blocking; one thread does the blocking writes. When the reader is stuck, a bounded amount is
-buffered here, then the pipe fills up and the workload blocks, exactly as it would without us. When the reader
-is gone (EPIPE), the output is dropped and the workload keeps running: a broken log collector must not stop a
-Unit.
+The invariant: a slow or dead reader of our output never blocks the event loop. The loop reads the workload's
+pipe without blocking; one thread for each stream does the blocking writes. When the reader is stuck, a
+bounded amount is buffered here, then the pipe fills up and the workload blocks, exactly as it would without
+us. When the reader of our stderr is gone (EPIPE), the output is dropped and the workload keeps running: a
+broken log collector must not stop a Unit. When that of our stdout is gone, so is the pipe: a workload in the
+middle of a pipeline learns of it as it would without us.
 """
 
 from __future__ import annotations
@@ -20,10 +21,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from unitagent.system import safe_output
+from unitagent.workload.output_log import OutputLog, OutputPart, OutputStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from unitagent.workload.output_log import OutputPage, OutputPart
+
+STDOUT, STDERR = 1, 2
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _LINES = 20
 _LINE_BYTES = 1000
 _CHUNK = 64 * 1024
@@ -74,6 +80,7 @@ class BlockingWriter:
 
     def __init__(self, sink: int, on_written: Callable[[int], None]) -> None:
         """Start; ``on_written`` is called in the running loop with the number of bytes written or dropped."""
+        self.broken = False
         self._sink = sink
         self._on_written = on_written
         self._loop = asyncio.get_running_loop()
@@ -81,7 +88,7 @@ class BlockingWriter:
         self._lock = threading.Lock()
         self._written = 0
         # Started at once: later the workload may have used up the threads of this container.
-        threading.Thread(target=self._run, name="stderr", daemon=True).start()
+        threading.Thread(target=self._run, name=f"output-{sink}", daemon=True).start()
 
     def write(self, data: bytes) -> None:
         """Queue ``data``."""
@@ -90,8 +97,10 @@ class BlockingWriter:
     def _run(self) -> None:
         while True:
             data = self._queue.get()
-            with contextlib.suppress(OSError):  # the reader is gone: drop
+            try:
                 self._write_all(data)
+            except OSError as error:  # the reader is gone, or the disk is full: drop
+                self.broken = isinstance(error, BrokenPipeError)
             with self._lock:
                 is_scheduled, self._written = self._written > 0, self._written + len(data)
             if not is_scheduled:
@@ -112,11 +121,22 @@ class BlockingWriter:
                 select.select((), (self._sink,), ())
 
 
-class StderrRelay:
-    """The pipe of one workload at a time, relayed to ``sink``."""
+class OutputRelay:
+    """The pipe of one workload at a time, relayed to ``sink``, and copied into a log.
 
-    def __init__(self, sink: int = 2) -> None:
+    Args:
+        sink: stdout or stderr.
+        stream: takes a copy; None for no copy.
+        outlives_reader: the workload writes on when the reader of the sink is gone.
+
+    """
+
+    def __init__(
+        self, sink: int = STDERR, stream: OutputStream | None = None, *, outlives_reader: bool = True
+    ) -> None:
         self._writer = BlockingWriter(sink, self._on_written)
+        self._stream = stream
+        self._outlives_reader = outlives_reader
         self._tail = Tail()
         self._pipe: int | None = None
         self._reading = False
@@ -144,10 +164,7 @@ class StderrRelay:
         """Stop reading; data already read is still written."""
         if self._pipe is not None:
             self.read_tail()
-        if self._pipe is not None:
-            self._pause_reading()
-            os.close(self._pipe)
-            self._pipe = None
+        self._close_pipe()
 
     async def flush(self, limit: float) -> None:
         """Wait until all data read has been written, at most ``limit`` seconds."""
@@ -165,11 +182,13 @@ class StderrRelay:
         if data:
             self._pass_on(data)
         else:
-            self._end_of_file()
+            self._close_pipe()
         return len(data)
 
     def _pass_on(self, data: bytes) -> None:
         self._tail.feed_bytes(data)
+        if self._stream is not None:
+            self._stream.feed_bytes(data)
         self._held += len(data)
         self._written.clear()
         self._writer.write(data)
@@ -180,14 +199,18 @@ class StderrRelay:
         self._held -= count
         if self._held == 0:
             self._written.set()
-        if self._held < _HELD:
+        if self._writer.broken and not self._outlives_reader:
+            self._close_pipe()
+        elif self._held < _HELD:
             self._resume_reading()
 
-    def _end_of_file(self) -> None:
+    def _close_pipe(self) -> None:
         self._pause_reading()
         if self._pipe is not None:
             os.close(self._pipe)
             self._pipe = None
+        if self._stream is not None:
+            self._stream.end_line()
 
     def _pause_reading(self) -> None:
         if self._reading and self._pipe is not None:
@@ -198,3 +221,58 @@ class StderrRelay:
         if not self._reading and self._pipe is not None:
             asyncio.get_running_loop().add_reader(self._pipe, self._read_pipe)
             self._reading = True
+
+
+class OutputCapture:
+    """The relayed streams of an instance's workloads, and the log of what they had lately.
+
+    Args:
+        numbers: the descriptors of the workload that are relayed; the others are inherited.
+
+    """
+
+    def __init__(self, numbers: Collection[int] = (STDERR,)) -> None:
+        self._log = OutputLog()
+        self._relays = {
+            number: OutputRelay(number, OutputStream(self._log), outlives_reader=number == STDERR)
+            for number in sorted(numbers)
+        }
+
+    @property
+    def streams(self) -> list[str]:
+        """The names of the streams that are kept."""
+        return [_NAMES[number] for number in self._relays]
+
+    def open_pipes(self, generation: int) -> dict[int, int]:
+        """Open the pipes of the next workload; return their writing ends by descriptor, which the caller
+        closes.
+        """
+        pipes = {number: relay.open_pipe() for number, relay in self._relays.items()}
+        self._log.begin_generation(generation)
+        return pipes
+
+    def read_tail(self) -> list[str]:
+        """Return the last lines of stderr, if it is relayed."""
+        return self._relays[STDERR].read_tail() if STDERR in self._relays else []
+
+    def read_page(self, after: int) -> OutputPage:
+        """Return a page of what the streams had lately, in this generation and the ones before."""
+        return self._log.read_page(after)
+
+    def read_generation(self) -> bytes:
+        """Return what the streams had lately in the last generation, in whole lines."""
+        self.read_tail()  # takes what is still in the pipe
+        parts: list[OutputPart] = []
+        after, more = 0, True
+        while more:
+            page = self._log.read_page(after)
+            parts += page.parts
+            after, more = page.end, page.more
+        last = parts[-1].generation if parts else 0
+        return b"".join(part.data for part in parts if part.generation == last)
+
+    async def close(self, limit: float) -> None:
+        """Flush the last output, waiting at most ``limit`` seconds for slow readers."""
+        for relay in self._relays.values():
+            relay.close()
+        await asyncio.gather(*(relay.flush(limit) for relay in self._relays.values()))
