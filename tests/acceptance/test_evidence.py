@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -177,7 +178,8 @@ def test_a_stop_waits_no_longer_than_it_may(tmp_path: Path, units: list[LocalUni
     solo.ready(above=1)
     assert time.monotonic() - began < 60, "the program would hang for 1000 s"
     until(lambda: hanging_program(tmp_path) is None, "the collector ends its program")
-    assert "the stop waited 2." in solo.output.read_text()
+    (waited,) = re.findall(r"the stop waited ([0-9.]+) s for evidence", solo.output.read_text())
+    assert float(waited) > 1.5, "what hangs is given its time"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -38,6 +38,15 @@ def test_a_collective_is_named_by_its_caller() -> None:
     assert other.key != place.key, "another collective of the same name"
 
 
+def test_the_outermost_wait_is_named_and_not_what_it_is_made_of() -> None:
+    calls = [
+        ("Poller.poll", f"{PACKAGES}/zmq/sugar/poll.py", 106),
+        ("dequeue", f"{PACKAGES}/vllm/shm_broadcast.py", 640),
+        *TRAIN,
+    ]
+    assert find_place(seen(), [stack(*calls)]).words == "in dequeue, called by train (train.py:20)"
+
+
 def test_the_standard_library_is_passed_over() -> None:
     calls = [
         ("Condition.wait", "/usr/lib/python3.11/threading.py", 331),

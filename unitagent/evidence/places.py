@@ -92,10 +92,10 @@ def _locate(frames: Sequence[Frame]) -> tuple[str, str, bool]:
     if not own:
         return f"in {frames[0]}", f"{frames[0].function} {frames[0].short}", False
     inner = own[0]
-    caller = next((one for one in own if "/torch/" not in one.file), inner)
     waiting = [one for one in own[:4] if _DISTRIBUTED.search(one.file) and _WAIT.fullmatch(_last_part(one))]
     if waiting:
-        name = _last_part(waiting[-1])
+        name, outside = _last_part(waiting[-1]), own[own.index(waiting[-1]) + 1 :]
+        caller = next((one for one in outside if "/torch/" not in one.file), waiting[-1])
         return (
             f"in {name}, called by {caller}",
             f"{name} {caller.function} {caller.short}:{caller.line}",
