@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "unitagent"
 FILES = sorted(ROOT.rglob("*.py"))
-ROOMS = {"store", "workload", "discovery", "frameworks", "probes"}
+ROOMS = {"store", "workload", "discovery", "frameworks", "probes", "evidence"}
 SHELL = {"agent", "operator", "commands", "cli", "__main__"}  # where the rooms may meet
 MEETING = {  # of the operator's files; the others make words of what they are given
     "agent_client.py",
@@ -19,6 +19,8 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "dry_run.py",
     "endpoints/endpoints_cli.py",
     "history/history_cli.py",
+    "evidence_cli.py",
+    "evidence_client.py",
     "list_cli.py",
     "logs_cli.py",
     "render/render_cli.py",

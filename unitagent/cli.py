@@ -25,6 +25,7 @@ _SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
 _SHORTEST_PAUSE = 1.0  # seconds
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
+_MAX_GENERATION = 10**16
 _FORMAT = "the form of the output: shell or json [default: shell]"
 _VALUED = ("--format",)  # options outside the table that take a value, of commands with a COMMAND
 _HELP_OPTIONS = frozenset({"-h", "--help", "--help-all"})
@@ -310,6 +311,19 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
     _since_argument(parser)
 
 
+def _parse_generation(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:17]) < _MAX_GENERATION):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be the number of a generation, such as 3")
+    return int(text)
+
+
+def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
+    help_line = "the generation that failed [default: the last one with evidence]"
+    parser.add_argument("--generation", type=_parse_generation, metavar="N", help=help_line)
+    parser.add_argument("--fetch", metavar="DIR", help="get the files of all ranks into this folder")
+    parser.add_argument("--json", action="store_true", help="print the evidence as one JSON object")
+
+
 def _endpoints_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = ("json", "haproxy", "envoy", "prometheus")
     help_line = f"the format to print: {join_words(kinds)} [default: json]"
@@ -416,6 +430,12 @@ COMMANDS: dict[str, Command] = {
         "unitagent timeline [--since WHEN] [--svg FILE] [OPTIONS]",
         "unitagent timeline --since 2h --svg chat.svg",
         _timeline_arguments, _FIND_UNIT,
+    ),
+    "evidence": Command(
+        commands.show_evidence, _LOOK, "Show what the ranks were doing when a generation failed.",
+        "unitagent evidence [--generation N] [--fetch DIR] [--json] [OPTIONS]",
+        "unitagent evidence --fetch ./evidence",
+        _evidence_arguments, _FIND_UNIT,
     ),
     "logs": Command(
         commands.show_logs, _LOOK, "Show what the workload of every rank has written lately.",

@@ -291,6 +291,13 @@ def show_timeline(namespace: argparse.Namespace) -> int:
     return _run_on_unit(namespace, history_cli.show_timeline)
 
 
+def show_evidence(namespace: argparse.Namespace) -> int:
+    """Print what was collected about a failed generation."""
+    from unitagent.operator import evidence_cli  # noqa: PLC0415
+
+    return _run_on_unit(namespace, evidence_cli.show_evidence)
+
+
 def show_endpoints(namespace: argparse.Namespace) -> int:
     """Print where the Units in the store take traffic."""
     from unitagent.operator.endpoints import endpoints_cli  # noqa: PLC0415

@@ -74,6 +74,24 @@ def test_a_link_is_cut(unit: VllmUnit) -> None:
 
 
 @LASTS
+def test_a_worker_that_hangs_in_flight_is_named(unit: VllmUnit) -> None:
+    generation, worker = unit.generation(), unit.worker(1)
+    asking = threading.Thread(target=lambda: unit.complete(LONG))
+    asking.start()
+    unit.lab.until(unit.busy, "the request is in flight")
+
+    def hang() -> None:
+        os.kill(worker, signal.SIGSTOP)
+        unit.lab.told("restart", "--reason", "it hangs")
+
+    unit.survive("rank 1 hangs, in flight", hang)
+    asking.join()
+    told = unit.lab.told("evidence", "--generation", str(generation))
+    assert f"process {worker} of rank 1 is stopped" in told or "rank 1 is stopped" in told
+    assert "files, " in told
+
+
+@LASTS
 @pytest.mark.parametrize("rank", [1, 0])
 def test_an_agent_is_asked_to_stop_with_a_request_in_flight(unit: VllmUnit, rank: int) -> None:
     answers: list[int] = []

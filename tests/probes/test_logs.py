@@ -11,7 +11,7 @@ import pytest
 
 from tests.probes.agents import HOST, FakeAnswers, ask, serving
 from tests.probes.loops import in_loop
-from unitagent.probes import log_answers
+from unitagent.probes import log_answers, reader_gate
 from unitagent.probes.answer_signature import (
     AnswerClaim,
     Question,
@@ -83,7 +83,7 @@ async def test_a_proof_counts_for_this_question_to_this_agent_alone(
 
 @in_loop
 async def test_a_recorded_question_is_worth_nothing_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_answers, "_CHALLENGE_SECONDS", 1.0)
+    monkeypatch.setattr(reader_gate, "_CHALLENGE_SECONDS", 1.0)
     async with serving(FakeAnswers(written=b"hello\n"), KEYS) as port:
         given = await challenge(port)
         assert (await ask_with_proof(port, given)).code == 200

@@ -74,6 +74,10 @@ def test_secrets_of_variables_are_masked(name: str, value: str, seen: str) -> No
     [
         ("> Authorization: Bearer x1 y", "> Authorization: Bearer *** y"),
         ("> Authorization: x1", "> Authorization: ***"),
+        ("logged in as hf_abcdefghijklmnopqrstuv, ok", "logged in as ***, ok"),
+        ("ghp_abcdefghijklmnopqrstuv sk-proj-abcdefghijklmnopqrst", "*** ***"),
+        ("AKIAIOSFODNN7EXAMPLE glpat-abcdefghijklmnopqrst", "*** ***"),
+        ("hf_hub task-force a right-hand ghp_short", "hf_hub task-force a right-hand ghp_short"),
         ("{'Authorization': 'Basic eDE='} refused", "{'Authorization': 'Basic ***'} refused"),
         ("+ curl -u me:x1 http://h/v1", "+ curl -u me:*** http://h/v1"),
         ("args: {'api_key': ['x1', 'x2'], 'port': 1}", "args: {'api_key': ***, 'port': 1}"),

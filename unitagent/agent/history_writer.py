@@ -84,10 +84,19 @@ class HistoryWriter:
             _log.error("internal error: the Unit's history ends here: %r", error)
             return []
         for event in events:
-            self._enqueue_event(event)
+            self.add_event(event)
         if self._keeper is not None and before.store.records.get(0) is not after.store.records.get(0):
             self._news.set()  # rank 0 may have written something about the Unit
         return events
+
+    def add_event(self, event: HistoryEvent) -> None:
+        """Queue an event; the writer numbers it."""
+        self._queue.append(replace(event, number=self._count))
+        self._count += 1
+        if len(self._queue) > _MAX_QUEUED:
+            self._queue.popleft()
+            self._dropped += 1
+        self._news.set()
 
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:
@@ -102,14 +111,6 @@ class HistoryWriter:
             task.cancel()
             await asyncio.wait([task])
             await self._store.close()
-
-    def _enqueue_event(self, event: HistoryEvent) -> None:
-        self._queue.append(replace(event, number=self._count))
-        self._count += 1
-        if len(self._queue) > _MAX_QUEUED:
-            self._queue.popleft()
-            self._dropped += 1
-        self._news.set()
 
     async def _run(self) -> None:
         pause = _MIN_RETRY

@@ -41,6 +41,7 @@ from unitagent.probes.peers import PeerAsker, Peers
 from unitagent.probes.server import AllowedHosts, ProbeServer, parse_etc_hosts
 from unitagent.probes.unit_list import UnitAnswers
 from unitagent.settings import Resolved, Settings
+from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
@@ -52,6 +53,8 @@ from unitagent.workload.lifecycle import Workload
 from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
 
 if TYPE_CHECKING:
+    from unitagent.agent.evidence_collection import EvidenceCollection
+    from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
     from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.standby import StandbyAnswers
@@ -105,13 +108,14 @@ class Membership(Struct, frozen=True):
     store: RedisStore
     registry: Registry
     history: UnitHistory
+    url: str | LocationSource
 
 
 @contextlib.asynccontextmanager
 async def _open_stores(
     settings: Settings, incarnation: str, context: ProcessContext, there: Store, file: SecretFile
-) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory]]:
-    """The store, its list of Units and the Unit's history."""
+) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory, str | LocationSource]]:
+    """The store, its list of Units, the Unit's history, and where they are."""
     where, server = there
     if server is not None:
         await server.wait_until_ready()
@@ -131,7 +135,7 @@ async def _open_stores(
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(where.url, timeout=timeout, keys=context.keys)
-        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout)
+        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout), where.url
     finally:
         await store.close()
         if server is not None and settings.size > 1:
@@ -243,6 +247,7 @@ async def _run_placed(
             history=history,
             warmer=warmer,
             hook=_make_hook(settings, context),
+            evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
         )
     )
@@ -254,7 +259,7 @@ async def _run_placed(
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     async with (
         history.write_in_background(),
-        _run_probe_server(settings, answers, me.ip, context.keys),
+        _run_probe_server(settings, answers, me.ip, context.keys, _open_evidence(settings, me.rank)),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
     ):
         if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
@@ -349,6 +354,27 @@ def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None
     return HookRunner(settings.hook, context.reaper, context.inherited_signals, os.environ)
 
 
+def _make_evidence(
+    settings: Settings, context: ProcessContext, membership: Membership, history: HistoryWriter
+) -> EvidenceTrigger | None:
+    """Make what collects evidence; most of it is imported when there is something to collect."""
+    if settings.evidence <= 0:
+        return None
+    from unitagent.agent.evidence_trigger import EvidenceTrigger  # noqa: PLC0415 (it can be off)
+
+    def make_collection() -> EvidenceCollection:
+        from unitagent.agent.evidence_collection import EvidenceCollection  # noqa: PLC0415 (few ever fail)
+        from unitagent.evidence.folder import choose_root  # noqa: PLC0415
+        from unitagent.store.evidence_index import EvidenceIndex  # noqa: PLC0415
+
+        index = EvidenceIndex(settings.unit, membership.url, timeout=settings.timing.operation_timeout)
+        root = choose_root(settings.evidence_dir, os.environ)
+        me = settings.unit, membership.me.rank
+        return EvidenceCollection(index, context.reaper, root, me, history.add_event)
+
+    return EvidenceTrigger(settings.evidence, make_collection)
+
+
 def _make_command_checks(context: ProcessContext) -> CommandChecks:
     """Make checks whose commands run as children of this process."""
 
@@ -362,7 +388,11 @@ def _make_command_checks(context: ProcessContext) -> CommandChecks:
 
 @contextlib.asynccontextmanager
 async def _run_probe_server(
-    settings: Settings, answers: AgentAnswers | StandbyAnswers, ip: str, keys: Keyring
+    settings: Settings,
+    answers: AgentAnswers | StandbyAnswers,
+    ip: str,
+    keys: Keyring,
+    evidence: EvidenceFiles | None = None,
 ) -> AsyncIterator[None]:
     if not settings.http_port:
         yield
@@ -372,12 +402,21 @@ async def _run_probe_server(
     if answers.dashboard() != "off":
         make = partial(_make_observer, where, answers, settings, keys)
         units = UnitAnswers(make, every_unit=answers.dashboard() == "store")
-    server = ProbeServer(answers, keys, units, _collect_host_names(settings), settings.size)
+    hosts = _collect_host_names(settings)
+    server = ProbeServer(answers, keys, units, hosts, settings.size, evidence=evidence)
     await server.start(settings.http_host, settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+def _open_evidence(settings: Settings, rank: int) -> EvidenceFiles | None:
+    if settings.evidence <= 0:
+        return None
+    from unitagent.agent.evidence_trigger import EvidenceFiles  # noqa: PLC0415 (it can be off)
+
+    return EvidenceFiles(settings.evidence_dir, settings.unit, rank)
 
 
 def _make_observer(where: StoreSetup, answers: Answers, settings: Settings, keys: Keyring) -> UnitSource:

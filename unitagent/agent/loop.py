@@ -42,6 +42,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.workload.file_warmer import FileWarmer
@@ -79,6 +80,7 @@ class Components(Struct, frozen=True, kw_only=True):
     history: HistoryWriter
     warmer: FileWarmer | None = None
     hook: HookRunner | None = None
+    evidence: EvidenceTrigger | None = None
     warm: WarmStarts | None = None
 
 
@@ -100,6 +102,7 @@ class Agent:
         self._queue: asyncio.Queue[ev.Event] = asyncio.Queue()
         self._tasks = BackgroundTasks()
         self._stopping: asyncio.Task[None] | None = None
+        self._stop_grace = 0.0
         self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
         self._beat = 0.0
@@ -182,6 +185,8 @@ class Agent:
         self._enqueue_event(ev.PeerHungUp, rank, incarnation)
 
     def _on_signal(self, number: int) -> None:
+        if self._components.evidence is not None:
+            self._components.evidence.end()
         self._enqueue_event(ev.StopAsked, number)
 
     def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
@@ -226,6 +231,8 @@ class Agent:
         """Decide and act; return the exit code once the agent has to exit."""
         before = self.state
         self.state, actions = decide(before, event)
+        if self._components.evidence is not None:
+            self._components.evidence.decisions.remember_step(self.state, event, actions)
         if has_news(before, self.state):
             self.stepped.set()
         self._where.generation = self.state.me.generation
@@ -400,12 +407,19 @@ class Agent:
         if self._launch is not None and self._launch.ignores_sigterm:
             grace = 0.0
         if self._stopping is None:
-            self._stopping = self._tasks.start_task(self._await_stop(grace), self._report_stop_failure)
+            self._stop_grace = grace
+            self._stopping = self._tasks.start_task(self._await_stop(), self._report_stop_failure)
         elif grace == 0:
+            self._stop_grace = 0.0
+            if self._components.evidence is not None:
+                self._components.evidence.interrupt()
             self._components.workload.force_stop()
 
-    async def _await_stop(self, grace: float) -> None:
-        stuck = await self._components.workload.stop(grace)
+    async def _await_stop(self) -> None:
+        """Stop the workload, once the evidence of a failure is collected; see :mod:`evidence_trigger`."""
+        if self._components.evidence is not None:
+            await self._components.evidence.collect_before_stop(self.state, self._components.workload)
+        stuck = await self._components.workload.stop(self._stop_grace)
         self._stopping = None
         if stuck is None:
             self._enqueue_event(ev.WorkloadGone)
@@ -459,6 +473,8 @@ class Agent:
             await asyncio.wait((self._storing,), timeout=_LAST_WORDS)
         if self._components.hook is not None:
             await self._components.hook.close()
+        if self._components.evidence is not None:
+            await self._components.evidence.close()
         await self._tasks.close()
         self._components.peers.close()
         if self._components.warm is not None:

@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     STATE = "state"  # of an instance
     READY = "ready"  # the Unit serves
     FAILURE = "failure"  # the first of a generation
+    EVIDENCE = "evidence"  # what the ranks of a generation that failed were doing
     ORDER = "order"  # an operator's order, a pause of restarts included; reported by the command
     RESTART = "restart"  # an operator ended a generation
     DRAIN = "drain"  # a drain begins
@@ -131,6 +132,18 @@ def _make_failure_event(state: State, failure: Failure) -> HistoryEvent:
         kind=EventKind.RESTART if failure.reason is Reason.REQUESTED else EventKind.FAILURE,
         detail=failure.sentence,
         state=InstanceState.LOST if lost else None,
+    )
+
+
+def make_evidence_event(state: State, failure: Failure, at: float, detail: str) -> HistoryEvent:
+    """The event for what was found out about a failure later, ``at`` seconds since the epoch."""
+    return HistoryEvent(
+        at=at,
+        generation=failure.generation,
+        rank=failure.rank,
+        incarnation=state.config.incarnation,
+        kind=EventKind.EVIDENCE,
+        detail=detail,
     )
 
 

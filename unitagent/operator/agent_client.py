@@ -109,7 +109,7 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:
     """Return the answer at this path; None if there is none that can be read."""
     try:
-        with _open_connection(host, port, _ANSWER_TIMEOUT) as connection:
+        with open_connection(host, port, _ANSWER_TIMEOUT) as connection:
             connection.request("GET", path, headers=proof.headers)
             answer = connection.getresponse()
             body = answer.read(_MAX_ANSWER)
@@ -177,7 +177,7 @@ class _AgentFields(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def _open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
+def open_connection(host: str, port: int, timeout: float) -> Iterator[http.client.HTTPConnection]:
     """Open a connection for one request, which is aborted after ``timeout`` seconds: a socket's own timeout
     restarts with each byte, so a slow sender could block a command for ever.
     """

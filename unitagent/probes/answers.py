@@ -55,7 +55,13 @@ if TYPE_CHECKING:
 
 
 STATUS, METRICS, PROCESSES, LOGS = "/status", "/metrics", "/processes", "/logs"
+EVIDENCE = "/evidence"
 PATHS = (*PROBES_BY_PATH, STATUS, METRICS, PROCESSES, LOGS)
+
+TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+HTML = "text/html; charset=utf-8"
 
 _MAX_FIELDS = 64
 
@@ -184,20 +190,20 @@ def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Respons
 
 def make_signed_response(answers: Answers, shown: object, asked: str, nonce: str, keys: Keyring) -> Response:
     """Build a response in JSON that names its agent, and proves that it knows the secret if asked to."""
+    return sign_response(answers, msgspec.json.encode(shown), keys, asked=asked, nonce=nonce)
+
+
+def sign_response(
+    answers: Answers, body: bytes, keys: Keyring, *, asked: str, nonce: str, kind: str = JSON
+) -> Response:
+    """Build a response of this content type that names its agent, with a proof if one is asked for."""
     unit, rank, incarnation = answers.identity()
-    body = msgspec.json.encode(shown)
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and is_valid_nonce(nonce):
         headers.append(
             (SIGNATURE_HEADER, sign_answer(keys, AnswerClaim(asked, unit, rank, incarnation, body)))
         )
-    return Response(200, body, JSON, tuple(headers))
-
-
-TEXT = "text/plain; charset=utf-8"
-JSON = "application/json"
-PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
-HTML = "text/html; charset=utf-8"
+    return Response(200, body, kind, tuple(headers))
 
 
 class Response(Struct, frozen=True):

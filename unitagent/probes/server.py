@@ -31,6 +31,7 @@ from unitagent.probes.answer_signature import (
     make_processes_question,
 )
 from unitagent.probes.answers import (
+    EVIDENCE,
     LOGS,
     METRICS,
     PROCESSES,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     import h11
 
     from unitagent.probes.answers import Answers, ProcessFields
+    from unitagent.probes.evidence_pages import EvidencePages, EvidenceSource
     from unitagent.probes.log_answers import LogAnswers
 
 _log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class ProbeServer:
         units: what the page shows of the store; None without a page.
         hosts: the names by which it may be asked.
         size: of the Unit, whose instances may all hold a connection.
+        evidence: that was collected here; None if none ever is.
 
     """
 
@@ -80,6 +83,8 @@ class ProbeServer:
         units: UnitAnswers | None = None,
         hosts: AllowedHosts | None = None,
         size: int = 1,
+        *,
+        evidence: EvidenceSource | None = None,
     ) -> None:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
@@ -88,6 +93,8 @@ class ProbeServer:
         self._keys = keys if keys is not None else Keyring()
         self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
         self._queue = FairQueue()
+        self._evidence = evidence
+        self._pages: EvidencePages | None = None
         self._acceptor: Acceptor | None = None
         self._logs: LogAnswers | None = None
 
@@ -146,6 +153,8 @@ class ProbeServer:
                 return self._answer_processes(parsed.nonce)
             if parsed.path == METRICS:
                 return self._answer_metrics()
+            if self._evidence is not None and f"{parsed.path}/".startswith(f"{EVIDENCE}/"):
+                return self._answer_evidence(self._evidence, parsed, own=own)
             if parsed.path == LOGS:
                 return self._answer_logs(parsed, own=own)
         return self._answer_probe(parsed)
@@ -167,6 +176,15 @@ class ProbeServer:
             return _INTERNAL_ERROR
         question = make_processes_question(nonce)
         return make_signed_response(self._answers, processes, question, nonce, self._keys)
+
+    async def _answer_evidence(self, source: EvidenceSource, request: Request, *, own: bool) -> Response:
+        from unitagent.probes.evidence_pages import EvidencePages  # noqa: PLC0415 (rarely asked for)
+
+        self._pages = self._pages or EvidencePages(source, self._answers, self._keys)
+        try:
+            return await self._pages.answer_request(request, own=own)
+        except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
+            return _report_failure("the evidence could not be read")
 
     async def _answer_metrics(self) -> Response:
         """Answer without the workload's processes if they cannot be sampled in time."""

@@ -389,6 +389,18 @@ class Settings:
         "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
     )
 
+    evidence: float = _output(
+        "UNIT_EVIDENCE_SECONDS",
+        SECONDS,
+        "longest time to collect stacks before a failed workload is stopped; 0: off",
+        default="3",
+    )
+    evidence_dir: str | None = _output(
+        "UNIT_EVIDENCE_DIR",
+        ABSOLUTE,
+        "folder that keeps them",
+        known="unitagent-evidence in TMPDIR or /tmp",
+    )
     hook: str | None = _output(
         "UNIT_HOOK",
         SHELL,

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 DAY = 86400  # seconds that an abandoned Unit is remembered
 KEPT_OUTPUTS = 4  # generations whose last output is kept
+KEPT_EVIDENCE = 8  # generations whose evidence is listed
 KEPT_EVENTS = 5000  # of a Unit's history, about 2 MB
 
 # All that an agent or an operator asks of a server, in the words of an ACL.
@@ -49,3 +50,7 @@ class KeyNames(Struct, frozen=True):
     def output(self, generation: int) -> str:
         """A place for a generation's last output, that it shares with older ones."""
         return f"unitagent:{{{self.unit}}}:output:{generation % KEPT_OUTPUTS}"
+
+    def evidence(self, generation: int) -> str:
+        """A hash: rank -> what it has collected about a generation, that shares the place with older ones."""
+        return f"unitagent:{{{self.unit}}}:evidence:{generation % KEPT_EVIDENCE}"

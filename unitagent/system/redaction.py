@@ -36,14 +36,31 @@ _MASKS = (  # what stays in front, and what is masked
     (rf"(?<![\w-])(?:(?:\w+-)+{_WORDS}|passw(?:or)?d){_IS}", _PART),  # X-Api-Key: …
     (rf"cookie{_IS}", r"""[^"'\n]+"""),
     (r"(?<=://)", r"""[^/\s"'<>]*(?=@)"""),
+    (
+        r"(?<![\w-])",
+        r"(?:hf_|gh[opsur]_|github_pat_|glpat-|sk-|xox[abp]-)[\w-]{20,}|akia[0-9a-z]{16}",
+    ),  # bare
 )
 _HINTS = (":", "key", "token", "secret", "pass", "pwd", "credential", "auth", "cookie")  # each mask needs one
+_BARE = (
+    "hf_",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "sk-",
+    "xox",
+    "akia",
+)  # or one
 
 
 def redact_text(shown: str) -> str:
     """Redact what looks like a secret in a command line, a shell's text or a line of output."""
     lowered = shown.lower()
-    if not any(hint in lowered for hint in _HINTS):
+    if not any(hint in lowered for hint in (*_HINTS, *_BARE)):
         return shown
     for stays, goes in _MASKS:
         shown = re.sub(rf"(?i)({stays})(?:{goes})", rf"\1{HIDDEN}", shown)
@@ -57,7 +74,7 @@ def redact_words(argv: Sequence[str]) -> Iterator[str]:
         if word.startswith("-"):
             flag = word
             yield redact_text(word)
-        elif _is_secret(flag):
+        elif names_secret(flag):
             yield HIDDEN
         else:
             yield _redact_login(word) if re.fullmatch(rf"(?i){_LOGIN_FLAG}", flag) else redact_text(word)
@@ -66,7 +83,7 @@ def redact_words(argv: Sequence[str]) -> Iterator[str]:
 
 def redact_value(name: str, text: str) -> str:
     """Redact a variable's value."""
-    return HIDDEN if _is_secret(name) else redact_text(text)
+    return HIDDEN if names_secret(name) else redact_text(text)
 
 
 def redact_url(text: str) -> str:
@@ -80,5 +97,6 @@ def _redact_login(word: str) -> str:
     return f"{user}:{HIDDEN}" if colon and not password.startswith("//") else redact_text(word)
 
 
-def _is_secret(name: str) -> bool:
+def names_secret(name: str) -> bool:
+    """Whether a flag, a field or a variable of this name holds a secret."""
     return re.fullmatch(rf"(?i)-*{_NAME}", name) is not None

@@ -21,12 +21,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from unitagent.system import safe_output
-from unitagent.workload.output_log import OutputLog, OutputStream
+from unitagent.workload.output_log import OutputLog, OutputPart, OutputStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from unitagent.workload.output_log import OutputPage
+    from unitagent.workload.output_log import OutputPage, OutputPart
 
 STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
@@ -258,6 +258,18 @@ class OutputCapture:
     def read_page(self, after: int) -> OutputPage:
         """Return a page of what the streams had lately, in this generation and the ones before."""
         return self._log.read_page(after)
+
+    def read_generation(self) -> bytes:
+        """Return what the streams had lately in the last generation, in whole lines."""
+        self.read_tail()  # takes what is still in the pipe
+        parts: list[OutputPart] = []
+        after, more = 0, True
+        while more:
+            page = self._log.read_page(after)
+            parts += page.parts
+            after, more = page.end, page.more
+        last = parts[-1].generation if parts else 0
+        return b"".join(part.data for part in parts if part.generation == last)
 
     async def close(self, limit: float) -> None:
         """Flush the last output, waiting at most ``limit`` seconds for slow readers."""

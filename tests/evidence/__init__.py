@@ -1,0 +1,1 @@
+"""What a failed generation leaves behind."""

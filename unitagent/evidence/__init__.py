@@ -1,0 +1,1 @@
+"""What a failed generation leaves behind: collected before its processes are ended, kept, and compared."""
