@@ -16,16 +16,13 @@ from typing import Any, NamedTuple, NoReturn
 from unitagent import __version__, commands
 from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.setting_parsers import join_words, make_seconds_parser, suggest_word
-from unitagent.system.limits import MAX_SECONDS
+from unitagent.option_values import parse_generation, parse_pause, parse_since, parse_timeout
+from unitagent.setting_parsers import join_words, suggest_word
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
-_SHORTEST_TIMEOUT = 0.001  # seconds; 0 would mean not to wait at all
-_SHORTEST_PAUSE = 1.0  # seconds
 _ANY_WIDTH = 80  # columns of a help text that is not shown
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
-_MAX_GENERATION = 10**16
 _FORMAT = "the form of the output: shell or json [default: shell]"
 _VALUED = ("--format",)  # options outside the table that take a value, of commands with a COMMAND
 _HELP_OPTIONS = frozenset({"-h", "--help", "--help-all"})
@@ -227,20 +224,12 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
-def _parse_timeout(text: str) -> float:
-    try:
-        return make_seconds_parser(_SHORTEST_TIMEOUT)(text)
-    except ValueError as error:
-        accepted = f"a number of seconds from {_SHORTEST_TIMEOUT:g} to {MAX_SECONDS:.0f}"
-        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}") from error
-
-
 def _probe_arguments(parser: argparse.ArgumentParser) -> None:
     lines = (f"{probe.word}: {probe.passes}" for probe in PROBES)
     _add_choice(parser, "kind", [probe.word for probe in PROBES], help=". ".join(lines))
     parser.add_argument("--address", metavar="HOST:PORT", help=_PROBE_ADDRESS)
     parser.add_argument(
-        "--timeout", type=_parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
+        "--timeout", type=parse_timeout, default=2.0, metavar="SECONDS", help="how long to wait [default: 2]"
     )
 
 
@@ -267,7 +256,7 @@ def _status_arguments(parser: argparse.ArgumentParser) -> None:
         "-w", "--watch", action="store_true", help="show it again and again, in its place, until Ctrl-C"
     )
     help_line = "seconds between two looks of --watch [default: 1]"
-    parser.add_argument("--interval", type=_parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
+    parser.add_argument("--interval", type=parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
 
 
 def _list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -284,20 +273,9 @@ def _logs_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--follow", action="store_true", help=help_line)
 
 
-def _parse_since(text: str) -> float:
-    import time  # noqa: PLC0415 (rarely needed)
-
-    from unitagent.operator.history.event_text import ACCEPTED, parse_since  # noqa: PLC0415
-
-    try:
-        return parse_since(text, time.time())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be {ACCEPTED}") from error
-
-
 def _since_argument(parser: argparse.ArgumentParser) -> None:
     help_line = "omit everything older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
-    parser.add_argument("--since", type=_parse_since, metavar="WHEN", help=help_line)
+    parser.add_argument("--since", type=parse_since, metavar="WHEN", help=help_line)
 
 
 def _events_arguments(parser: argparse.ArgumentParser) -> None:
@@ -311,15 +289,9 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
     _since_argument(parser)
 
 
-def _parse_generation(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:17]) < _MAX_GENERATION):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be the number of a generation, such as 3")
-    return int(text)
-
-
 def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
     help_line = "the generation that failed [default: the last one with evidence]"
-    parser.add_argument("--generation", type=_parse_generation, metavar="N", help=help_line)
+    parser.add_argument("--generation", type=parse_generation, metavar="N", help=help_line)
     parser.add_argument("--fetch", metavar="DIR", help="get the files of all ranks into this folder")
     parser.add_argument("--json", action="store_true", help="print the evidence as one JSON object")
 
@@ -339,22 +311,8 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--wait", action="store_true", help="wait until it is done, and report progress")
     help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
-    parser.add_argument("--timeout", type=_parse_timeout, metavar="SECONDS", help=help_line)
+    parser.add_argument("--timeout", type=parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)
-
-
-def _parse_pause(text: str) -> float:
-    from unitagent.core.restart_pause import LONGEST_PAUSE  # noqa: PLC0415 (rarely needed)
-    from unitagent.operator.history.event_text import parse_duration  # noqa: PLC0415
-
-    try:
-        seconds = parse_duration(text)
-    except ValueError:
-        seconds = 0.0
-    if not _SHORTEST_PAUSE <= seconds <= LONGEST_PAUSE:
-        accepted = "a duration from 1s to 1d, such as 30s, 10m, 2h or plain seconds"
-        raise argparse.ArgumentTypeError(f"{text!r}: must be {accepted}")
-    return seconds
 
 
 def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
@@ -362,7 +320,7 @@ def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     if kind == "pause":
         help_line = "how long it lasts, unless it is resumed before: 30s, 10m, 2h [default: 10m]"
         parser.add_argument(
-            "--for", dest="seconds", type=_parse_pause, default=600.0, metavar="DURATION", help=help_line
+            "--for", dest="seconds", type=parse_pause, default=600.0, metavar="DURATION", help=help_line
         )
     parser.add_argument(
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
