@@ -16,8 +16,14 @@ from typing import Any, NamedTuple, NoReturn
 from unitagent import __version__, commands
 from unitagent.core.probe_paths import PROBES
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.option_values import parse_generation, parse_pause, parse_since, parse_timeout
-from unitagent.setting_parsers import join_words, suggest_word
+from unitagent.setting_parsers import (
+    join_words,
+    parse_generation,
+    parse_pause,
+    parse_since,
+    parse_timeout,
+    suggest_word,
+)
 from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
