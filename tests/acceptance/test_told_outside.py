@@ -108,7 +108,9 @@ def test_the_hook_gets_each_event_as_json_without_secrets(tmp_path: Path) -> Non
     shared = "of more than 16 bytes"
     solo = Solo(tmp_path, "--backoff-seconds", "0", UNIT_HOOK=hook, UNIT_SECRET=shared)
     try:
-        os.kill(solo.ready()["instances"][0]["pid"], signal.SIGKILL)
+        pid = solo.ready()["instances"][0]["pid"]
+        until(lambda: lines(told), "the first start is told")
+        os.kill(pid, signal.SIGKILL)
         solo.ready(above=1)
         solo.run("restart", "--wait", "--reason", "new weights")
         solo.ready(above=2)

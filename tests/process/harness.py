@@ -156,6 +156,7 @@ class Harness:
             self.warm.close()
         if self.service in self.reaper.services:
             os.killpg(self.service, signal.SIGKILL)
+        self.reaper.close()
         return status
 
     def serve(self) -> None:

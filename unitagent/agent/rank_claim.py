@@ -119,7 +119,9 @@ class Claimant:
         self._leases = Leases()
         self._takeover = timing.takeover  # the longest of all holders' that it has read
         self._order: int | None = None  # the number of the last order when it first read the store
-        self._report_at, self._report_pause = time.monotonic(), _REPORT
+        at_once = spare is not Spare.NONE  # to which waiting is normal
+        self._report_at = time.monotonic() + (0.0 if at_once else _REPORT)
+        self._report_pause = _REPORT
         self.reply: Reply | None = None
         self.read_at = time.monotonic()
         self.why = "the store has yet to answer"
