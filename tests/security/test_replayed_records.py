@@ -1,6 +1,6 @@
 """Somebody writes an old record of a rank again, with its signature, and beats that he made up.
 
-Nobody is fenced by it, nobody starts with the old record, and who serves goes on, for the living rank answers.
+Nobody is fenced by it, nobody starts with the old record, and who serves goes on: the living rank answers.
 What stays possible ``SECURITY.md`` says: who does not serve has to wait until the false beats end; and where
 ranks cannot be asked, the old record is believed.
 """
