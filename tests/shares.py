@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     import pytest
 
-WORKERS = 4  # on two processors: most tests wait most of the time
+WORKERS = 6  # on two processors: most tests wait most of the time
 
 _COMPUTING = (
     "tests/simulation/",
