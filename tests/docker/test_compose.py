@@ -64,6 +64,7 @@ def test_a_spare_waits_and_takes_the_rank_that_another_one_leaves(engine: Engine
     engine.until(lambda: "waiting for a free rank" in engine.docker("logs", spare))
     gone = next(name for name in first if own_rank(engine, name) == 1)
     engine.docker("rm", "--force", "--volumes", gone)
+    engine.until(lambda: "standby" not in engine.status(spare))
     rest = [spare, *(name for name in first if name != gone)]
     engine.until(lambda: all(map(engine.ready, rest)))
     assert own_rank(engine, spare) == 1
