@@ -21,6 +21,7 @@ class Claimant:
         self._takeover = one.world.timing.takeover
         self._heard: dict[str, float] = {}
         self._reply: Reply | None = None
+        self._known: dict[str, Record] = {}
         one.world.schedule(0.0, self._look)
 
     def _look(self) -> None:
@@ -37,6 +38,7 @@ class Claimant:
             self._look_again()
         else:
             self._reply = reply = one.ignore_strangers(reply)
+            self._known = rank_claim.remember_holders(reply, self._known)
             one.shown.update(record.gang for record in reply.records.values() if record.state.started)
             world.schedule(world.rng.uniform(0.002, 0.03), self._choose_rank, reply)
 
@@ -71,7 +73,7 @@ class Claimant:
 
     def _answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder answers when it is asked."""
-        holder = rank_claim.find_holder_to_ask(reply, rank, self._me)
+        holder = rank_claim.find_holder_to_ask(reply, rank, self._me, self._known)
         if holder is None or not self._one.world.plan.probes:
             return False
         there = self._one.world.network.find_answerer(self._one, holder.ip)

@@ -107,6 +107,23 @@ async def test_a_holder_that_is_cut_off_from_the_store_and_answers_keeps_its_ran
 
 
 @story
+async def test_a_holder_whose_record_the_store_loses_is_asked_where_it_was() -> None:
+    server, asked = FakeServer(), set[int]()
+
+    async def ask(record: Record) -> ProbeResult:
+        asked.add(record.rank)
+        return ProbeResult.SILENT
+
+    async with held(server) as beating:
+        claim = claimed(server, ask=ask)
+        await looked(server, 3)
+        beating[1].cancel()
+        del server.state.board.records[1]
+        assert (await claim).me.rank == 1
+    assert asked == {1}
+
+
+@story
 async def test_a_store_whose_clock_steps_ahead_gives_nobody_a_held_rank() -> None:
     ahead = 0.0
     loop = asyncio.get_running_loop()

@@ -114,6 +114,7 @@ class Claimant:
         """``ask`` asks a holder that is silent in the store directly; None if holders cannot be asked."""
         self._store, self._me = store, me
         self._guard, self._timing, self._ask, self._spare = guard, timing, ask, spare
+        self._known: dict[str, Record] = {}  # by incarnation
         self._answered_at: dict[str, float] = {}  # incarnation -> when it answered
         self._silent_at: dict[str, float] = {}  # incarnation -> when a question to it ended without an answer
         self._leases = Leases()
@@ -151,6 +152,7 @@ class Claimant:
             self.why = str(error)
             raise
         self.reply, self.read_at = reply, time.monotonic()
+        self._known = remember_holders(reply, self._known)
         gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
         self._leases = self._leases.after_reply(collect_beats(reply), self.read_at, gap, keep=known)
         self._takeover = find_longest_takeover(reply, self._takeover)
@@ -201,7 +203,7 @@ class Claimant:
 
     async def _holder_answers(self, reply: Reply, rank: int) -> bool:
         """Whether the silent holder of a rank answers when it is asked directly; or has just not answered."""
-        holder = find_holder_to_ask(reply, rank, self._me)
+        holder = find_holder_to_ask(reply, rank, self._me, self._known)
         if holder is None or self._ask is None:
             return False
         if time.monotonic() - self._silent_at.get(holder.incarnation, NEVER) < 3 * PAUSE:
@@ -218,12 +220,26 @@ def explain_all_held(size: int) -> str:
     return "the only rank of the Unit is held (UNIT_SIZE=1); to run both, give this one another UNIT_ID"
 
 
-def find_holder_to_ask(reply: Reply, rank: int, me: Record) -> Record | None:
-    """Return the holder of a rank that can be asked: it has not left and does not use my own address."""
-    record = reply.records.get(rank)
-    if record is None or record.incarnation != _find_holder(reply, rank):
+def find_holder_to_ask(
+    reply: Reply, rank: int, me: Record, known: Mapping[str, Record] | None = None
+) -> Record | None:
+    """Return the holder of a rank that can be asked: it has not left and does not use my own address.
+
+    ``known``: the records that I have read, by incarnation, in case the store has lost the holder's since.
+    """
+    record, holder = reply.records.get(rank), _find_holder(reply, rank)
+    if record is None or record.incarnation != holder:
+        record = (known or {}).get(holder)
+    if record is None:
         return None
     return None if record.left or record.had_address_of(me) or not record.port else record
+
+
+def remember_holders(reply: Reply, known: Mapping[str, Record]) -> dict[str, Record]:
+    """Return the records of all holders of ranks: as the store shows them, else as they were read before."""
+    shown = {record.incarnation: record for record in reply.records.values()}
+    holders = {beat.incarnation for beat in reply.beats.values()}
+    return {**{one: record for one, record in known.items() if one in holders}, **shown}
 
 
 def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
