@@ -74,6 +74,13 @@ class Rollouts:
         self.engine.docker("stop", "--time", "60", name)
         told |= json.loads(self.engine.docker("logs", name).splitlines()[-1])
 
+    def is_answered(self) -> bool:
+        """Whether a request through the balancer is."""
+        ask = "import urllib.request as r; r.urlopen('http://traffic:8000/0.1', timeout=5)"
+        words = ("run", "--rm", "--network", self.name, "--entrypoint", "python3", IMAGE, "-c", ask)
+        done = subprocess.run(["docker", *words], env=self.environment, capture_output=True, check=False)
+        return done.returncode == 0
+
     def said(self) -> str:
         """What HAProxy did with each request."""
         return "".join(self.engine.docker("logs", one) for one in self.containers(self.name))
@@ -98,6 +105,7 @@ def rollouts(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         made.compose(made.name, "-f", str(made.folder / "rollout" / "traffic.yaml"), "up", "-d")
         done = made.roll(f"{made.name}-1")
         assert done.returncode == 0, done.stderr
+        engine.until(made.is_answered)  # the Unit is ready, and the balancer has yet to see it
         yield made
     finally:
         made.remove()

@@ -596,3 +596,11 @@ def test_an_instance_beyond_the_size_is_a_spare_and_claims_a_rank() -> None:
     result = found(spare)
     assert (result.settings.rank, result.settings.spares, result.texts["RANK_ID"]) == (None, 2, "3")
     assert found(spare | {"RANK_ID": "1"}).settings.rank == 1
+
+
+def test_a_platform_counts_the_spares_as_well() -> None:
+    group = LWS | {"LWS_WORKER_INDEX": "3", "UNIT_SIZE": "3", "UNIT_REDIS_URL": "redis://h"}
+    result = found(group | {"UNIT_SPARES": "1"})
+    assert (result.settings.size, result.settings.rank, result.warnings) == (3, None, ())
+    (warning,) = found(group | {"UNIT_SPARES": "2", "LWS_WORKER_INDEX": "2"}).warnings
+    assert warning.startswith("UNIT_SIZE=3 (environment) overrides 4")

@@ -133,7 +133,9 @@ class _Resolution:
         layer = sources.make_platform_layer(platform)
         for name in ("RANK_ID", "UNIT_SIZE"):
             mine, theirs = self.raw.get(name), layer.get(name)
-            if mine and theirs and mine.text.isdecimal() and mine.text != theirs.text:
+            if not (mine and theirs and mine.text.isdecimal()):
+                continue
+            if mine.text != theirs.text and not (name == "UNIT_SIZE" and self._counts_spares(mine, theirs)):
                 self.warnings.append(
                     f"{name}={mine.text} ({mine.source}) overrides {theirs.text} ({theirs.source}); "
                     f"unset {name} if the platform is right"
@@ -142,6 +144,12 @@ class _Resolution:
                     layer.pop("MASTER_ADDRESS", None)
         self.platform = platform
         self.raw.maps.append(layer)
+
+    def _counts_spares(self, mine: SourcedText, theirs: SourcedText) -> bool:
+        """Whether the platform's size is the user's and the spares, which it counts as well."""
+        spares = self.raw.get("UNIT_SPARES")
+        decimal = spares is not None and spares.text.isdecimal() and theirs.text.isdecimal()
+        return spares is not None and decimal and int(mine.text) + int(spares.text) == int(theirs.text)
 
     def read_value_files(self) -> None:
         """Read the URL and the secret from their files; if both value and file are set, the higher layer
