@@ -217,8 +217,10 @@ class FailureOutput:
         )
 
     async def store_output(self, output: WorkloadOutput) -> None:
-        """Write the lines into the store."""
+        """Write the lines into the store; what it does not take is offered again with the next step."""
         try:
             await self._store.put_output(output.generation, output.rank, output.lines)
         except StoreError as error:
             _log.debug("the workload's last lines could not be stored: %s", error)
+            if not self._lines:
+                self.remember_tail(output.generation, list(output.lines))
