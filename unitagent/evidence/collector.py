@@ -191,7 +191,7 @@ class Collector:
         self._keep("processes.txt", "\n\n".join(_format_process(one) for one in seen))
         if tool is None:
             self._report(
-                {"trouble": "py-spy is not installed (pip install unitagent[evidence]): no stacks of Python"}
+                {"trouble": "py-spy is not on PATH (pip install py-spy, or extra evidence): no Python stacks"}
             )
         text = [_format_stack(one, found, failed) for one in seen if one.is_python and tool is not None]
         self._keep("stacks.txt", "\n\n".join(text))
