@@ -57,6 +57,8 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
     yield from _format_start(status.get("start"))
+    if engine := status.get("engine"):
+        yield f"engine: {engine['message']}"
     yield from _format_past("last ordered restart", status.get("last_order"), now)
     yield from _format_past("last failure", status["failure"], now)
 
