@@ -110,6 +110,8 @@ async def test_a_start_is_shown_as_far_as_it_has_come_and_reported_once() -> Non
     }
     bench.hear(LOADED, 2.0)
     bench.hear(SERVES, 2.0)
+    assert (bench.status["phase"], bench.status["total"]) == ("other", None)
+    assert bench.status["message"].startswith("rank 0's engine starts, its server has started: imports 5.0 s")
     bench.now += 0.5
     for _ in range(3):
         bench.starts.observe_step(bench.state)
@@ -139,7 +141,8 @@ async def test_a_slower_start_says_in_which_phase() -> None:
 @story
 async def test_the_last_start_of_an_earlier_agent_is_found_in_the_history() -> None:
     old = {"imports": 5.0, "weights": 1.0, "other": 0.5}
-    told = [moment(kind=EventKind.ENGINE, phases=phases) for phases in ({"imports": 99.0}, old)]
+    stored = ({"imports": 99.0}, {**old, "a phase of another version": 7.0})
+    told = [moment(kind=EventKind.ENGINE, phases=phases) for phases in stored]
     bench = Bench(stored=[*told, moment(kind=EventKind.READY), moment(kind=EventKind.ENGINE)])
     event = await bench.start(weights=9.0)
     assert "11.0 s more than the last start: weights took 9.0 s, 1.0 s then" in event.detail

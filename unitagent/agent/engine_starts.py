@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.core.engine_start import (
+    OTHER,
     PHASES,
     StartMarks,
     add_part,
@@ -147,31 +148,15 @@ class EngineStarts:
         """The start in progress as far as its lines have told it, or else the last one; None before that."""
         reader, done = self._reader, self._done
         if reader is not None and reader.has_phases:
-            phases, last = reader.measure(), None if done is None else done.phases
-            message = f"rank {rank}'s engine starts, now in {name_phase(reader.phase)}: {list_phases(phases)}"
-            return self._format_status(phases, reader.phase, last, message)
+            phases, phase = reader.measure(), reader.phase or OTHER
+            last = None if done is None else done.phases
+            where = f"now in {name_phase(phase)}" if reader.phase else "its server has started"
+            message = f"rank {rank}'s engine starts, {where}: {list_phases(phases)}"
+            return _format_status(self._generation, phases, last, message, phase)
         if done is None:
             return None
         message = f"rank {rank}'s engine {describe_start(done.phases, self._last)}"
-        return self._format_status(done.phases, None, self._last, message)
-
-    def _format_status(
-        self,
-        phases: Mapping[str, float],
-        phase: str | None,
-        last: Mapping[str, float] | None,
-        message: str,
-    ) -> dict[str, Any]:
-        total = round(sum(phases.values()), 3) if phase is None else None
-        generation = self._done.generation if phase is None and self._done else self._generation
-        return {
-            "generation": generation,
-            "phase": phase,
-            "phases": phases,
-            "total": total,
-            "last": last,
-            "message": message,
-        }
+        return _format_status(done.generation, done.phases, self._last, message)
 
     def _end_start(self, state: State, phases: dict[str, float]) -> None:
         self._last = self._last if self._done is None else self._done.phases
@@ -188,7 +173,7 @@ class EngineStarts:
         events = await self._history.read_latest(count)
         told = [event.phases for event in events if event.kind is EventKind.ENGINE and event.phases]
         if told and self._last is None:
-            self._last = told[-1]
+            self._last = {phase: told[-1][phase] for phase in (*PHASES, OTHER) if phase in told[-1]}
         self._report_start(state, phases)
 
     def _report_start(self, state: State, phases: dict[str, float]) -> None:
@@ -196,6 +181,23 @@ class EngineStarts:
         _log.info("%s", detail, extra={FIELDS: {"event": EventKind.ENGINE.value}})
         if state.config.rank == 0:
             self._history.add_event(make_engine_event(state, detail, phases))
+
+
+def _format_status(
+    generation: int,
+    phases: Mapping[str, float],
+    last: Mapping[str, float] | None,
+    message: str,
+    phase: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "generation": generation,
+        "phase": phase,
+        "phases": phases,
+        "total": round(sum(phases.values()), 3) if phase is None else None,
+        "last": last,
+        "message": message,
+    }
 
 
 def _is_told_ready(state: State, reader: PhaseReader) -> bool:
