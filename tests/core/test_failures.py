@@ -214,12 +214,14 @@ def test_who_confirmed_and_lost_the_store_then_has_yet_to_start() -> None:
     unit._check = lambda *what: held.append(what) if what[0] == 0 else check(*what)  # type: ignore[method-assign]
     unit.create(0, 1, 2)
     unit.cut = {0, 2}
-    unit.wait(5.5)
+    unit.wait(1.5)
     unit.cut = {2}
     unit.wait(1)
     check(*held[-1])
-    unit.wait(2)
+    unit.wait(1.75)
     assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+    unit.wait(1.5)
+    assert unit.take() == []
     unit.cut = set()
     unit.wait(3)
     assert unit.generations() == {1}

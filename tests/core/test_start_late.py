@@ -154,3 +154,44 @@ def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -
     unit.cut = unit.silent = set()
     unit.wait(2)
     assert unit.take() == ["2 spawn 1"]
+
+
+def test_nobody_starts_with_an_earlier_holder_while_the_later_one_may_run() -> None:
+    """The store is set back to when the earlier one stood at its first barrier, and the later one hangs: only
+    its watchdog ends its workload (seed 40412 of the critical moments).
+    """
+    unit = Unit(2, guard=True, **CALM)
+    unit.create(1)
+    earlier, board = unit.agents[1], unit.store.copy()
+    unit.kill(1)
+    unit.create(1)
+    unit.create(0)
+    unit.wait(10)
+    assert unit.ready() == {0, 1}
+    unit.take()
+    unit.kill(1)
+    unit.store.restore(board)
+    unit.agents[1] = earlier
+    unit.wait(1)
+    unit.crash(0)
+    unit.wait(6)
+    assert [did for did in unit.take() if "spawn" in did] == []
+    assert any("the store shows an earlier instance of rank 1" in one for one in unit.said)
+    unit.wait(6)
+    assert sorted(unit.take()) == ["0 spawn 3", "1 spawn 3"]
+
+
+def test_nobody_starts_with_a_member_that_confirmed_and_was_lost_since() -> None:
+    """All had confirmed, and waited for the end of a pause (seed 42637 of the critical moments)."""
+    unit = Unit(3, guard=True, **CALM)
+    unit.create(0)
+    unit.pause(60)
+    unit.create(1, 2)
+    unit.wait(5)
+    unit.kill(1)
+    unit.wait(60)
+    assert unit.take() == []
+    assert any("rank 1 (10.0.0.1) lost for" in one for one in unit.said)
+    unit.create(1)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]

@@ -159,8 +159,9 @@ class Starts:
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
         """Whether the store has lost that this one started before it showed it to any of the new gang, and
         has had no word of it since: a store that forgot tells nobody that a Unit runs. Its first word may
-        cross the last one of the barrier (seed 70000207). A Unit of one waits for no others, so there it may
-        come whenever the new one had joined.
+        cross the last one of the barrier (seed 70000207), and those on the other side of a split store do not
+        count (seed 50062 of the critical moments). A Unit of one waits for no others, so there it may come
+        whenever the new one had joined.
         """
         boards = self.watch.world.boards
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
@@ -168,7 +169,8 @@ class Starts:
         late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
         returned = boards.returned.get(other.incarnation, float("inf"))
         crossed = returned > self.watch.world.now - ROUND_TRIP
-        return untold and (late or crossed or other.last_answer <= boards.lost_at)
+        silent = other.last_answer <= boards.lost_at or self._are_apart(new[0], other)
+        return untold and (late or crossed or silent)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
@@ -228,9 +230,15 @@ class Starts:
         """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
         nobody can ask it, and its watchdog counts from that word (seed 14521).
         """
-        boards, world = self.watch.world.boards, self.watch.world
-        apart = boards.old is not None and boards.of(one.host) is not boards.of(other.host)
+        world = self.watch.world
+        apart = self._are_apart(one, other)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
+
+    def _are_apart(self, one: Instance, other: Instance) -> bool:
+        """Whether these talk to the two sides of a split store."""
+        boards = self.watch.world.boards
+        here, there = boards.of(one.host), boards.of(other.host)
+        return None not in (here, there) and here is not there
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who

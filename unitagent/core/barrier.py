@@ -23,6 +23,7 @@ from unitagent.core.gang_checks import (
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence
+from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
     Result,
@@ -32,8 +33,10 @@ from unitagent.core.state import (
     is_observed,
     is_still_mine,
     log,
+    longest_takeover,
     look_for_successor,
     request_exit,
+    seconds_late,
     update_record,
     watched_peers,
 )
@@ -307,8 +310,32 @@ def has_done_its_part(state: State, record: Record) -> bool:
 def _find_full_roster(state: State) -> list[Record] | None:
     everybody = {**state.store.records, state.config.rank: state.me}
     roster = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
-    full = len(roster) == state.config.size and all(counts_at_barrier(state, record) for record in roster)
-    return roster if full and not find_clashes(roster) else None
+    full = len(roster) == state.config.size and all(_stands_here(state, record) for record in roster)
+    return roster if full and not (find_clashes(roster) or _find_displaced(state, roster)) else None
+
+
+def _stands_here(state: State, record: Record) -> bool:
+    """Whether it counts at my barrier and lives: one that confirmed long ago may have died since, and starts
+    nothing.
+    """
+    late = record.rank != state.config.rank and seconds_late(state, record)
+    return counts_at_barrier(state, record) and not late
+
+
+def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Record]]:
+    """Members that I have confirmed and that may still run, each with the earlier holder of its rank that a
+    store which was set back shows in its place.
+    """
+    confirmed = {record.rank: record for record in state.barrier.confirmed}
+    both = [(confirmed[shown.rank], shown) for shown in roster if shown.rank in confirmed]
+    return [
+        (former, shown)
+        for former, shown in both
+        if former.incarnation not in {shown.incarnation, state.me.incarnation}
+        and former.outranks(shown)
+        and not state.store.leases.is_unknown(former.incarnation)
+        and not is_gone(state, former.incarnation)
+    ]
 
 
 def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
@@ -385,8 +412,9 @@ def explain_missing(state: State) -> str:
     parts = [f"{format_ranks(absent)} never joined"] if absent else []
     parts += [explain_foreign(state, sorted(foreign))] if foreign else []
     parts += shorten_list(
-        [_explain_absence(state, record) for record in there if not counts_at_barrier(state, record)]
+        [_explain_absence(state, record) for record in there if not _stands_here(state, record)]
     )
+    parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
     if not state.connected:
         parts.append("the store does not answer")
@@ -402,6 +430,14 @@ def explain_missing(state: State) -> str:
     gang = build_gang(state.me.generation, there)
     unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
     return f"no confirmation from {format_ranks(unconfirmed)} yet"
+
+
+def _explain_displaced(state: State, former: Record, shown: Record) -> str:
+    wait = longest_takeover(state, former)
+    return (
+        f"the store shows an earlier instance of rank {shown.rank} ({shown.ip}): waiting until the later one "
+        f"({former.ip}) has been silent for {wait:g} s"
+    )
 
 
 def _explain_absence(state: State, record: Record) -> str:

@@ -44,7 +44,7 @@ def rejoin_generation(state: State) -> Result:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
     if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
-        state = state.with_store(leases=state.store.leases.begin_anew(state.now))
+        state = state.with_store(leases=state.store.leases.begin_anew(state.now), confirmed=False)
         state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
     return start_workload(update_record(state, generation=gang.generation), gang)
 
