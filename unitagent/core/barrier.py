@@ -392,6 +392,8 @@ def report_missing(state: State) -> Result:
     """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
     if 0 < state.config.barrier_timeout < min(waited, state.now - earliest_start(state)):
+        if state.connected and not state.store.current:  # the others may have started meanwhile
+            return state.with_store(look=True), ()
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
         return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
