@@ -195,3 +195,25 @@ def test_nobody_starts_with_a_member_that_confirmed_and_was_lost_since() -> None
     unit.create(1)
     unit.wait(2)
     assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_member_whose_confirmation_the_store_lost_may_have_yet_to_start() -> None:
+    """All had seen it; asked, it says that it has no workload (seed 50897 of the critical moments)."""
+    unit = Unit(3, guard=True, **CALM)
+    unit.create(0, 1, 2)
+    late = _unseen(unit, 2)
+    lost = replace(late.me, gang="", edition=1)
+    unit.agents[2], unit.store.board.records[2] = late, lost
+    for rank in (0, 1):
+        records = {**unit.agents[rank].store.records, 2: lost}
+        unit.agents[rank] = unit.agents[rank].with_store(records=records)
+    unit.take()
+    unit.cut = {2}
+    unit.wait(3)
+    for rank in (0, 1):  # as if they had started only now
+        unit.agents[rank] = unit.agents[rank].with_workload(spawned=unit.now)
+    unit.wait(3)
+    unit.cut = set()
+    unit.wait(2)
+    assert unit.take() == ["2 spawn 1"]
+    assert unit.ready() == {0, 1, 2}

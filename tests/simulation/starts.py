@@ -169,7 +169,7 @@ class Starts:
         late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
         returned = boards.returned.get(other.incarnation, float("inf"))
         crossed = returned > self.watch.world.now - ROUND_TRIP
-        silent = other.last_answer <= boards.lost_at or self._are_apart(new[0], other)
+        silent = other.last_answer <= boards.lost_at or boards.are_apart(new[0].host, other.host)
         return untold and (late or crossed or silent)
 
     def _new_port(self, gang: Gang) -> None:
@@ -231,14 +231,8 @@ class Starts:
         nobody can ask it, and its watchdog counts from that word (seed 14521).
         """
         world = self.watch.world
-        apart = self._are_apart(one, other)
+        apart = world.boards.are_apart(one.host, other.host)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
-
-    def _are_apart(self, one: Instance, other: Instance) -> bool:
-        """Whether these talk to the two sides of a split store."""
-        boards = self.watch.world.boards
-        here, there = boards.of(one.host), boards.of(other.host)
-        return None not in (here, there) and here is not there
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:
         """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who

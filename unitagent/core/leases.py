@@ -30,6 +30,8 @@ class Lease(Struct, frozen=True, kw_only=True):
         written: When the store received the last one, as far as the store can tell; never after ``since``.
         moved: When I last saw the count grow, so its agent was alive then.
         shown: The store's last answer contained a heartbeat of it.
+        remembered: The store had its last heartbeat before my last look, and did not show it then: it has
+            been set back since.
 
     """
 
@@ -39,6 +41,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     written: float
     moved: float = NEVER
     shown: bool = True
+    remembered: bool = False
 
 
 class Leases(Struct, frozen=True):
@@ -86,15 +89,18 @@ class Leases(Struct, frozen=True):
 
     def _renew_lease(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
         old = self.by_incarnation.get(beat.incarnation)
+        looked = now if self.last is None else self.last
+        # A heartbeat from before my last look is only the store's memory: it was set back, and forward again.
+        remembered = now - beat.age < looked - gap
         if old is None:
-            return Lease(rank=rank, count=beat.count, since=now, written=now)
+            return Lease(rank=rank, count=beat.count, since=now, written=now, remembered=remembered)
         if beat.count <= old.count:  # a lower count is a loss of the store, not a sign of life
             return replace(old, shown=True)
-        looked = now if self.last is None else self.last
         written = min(now, max(looked, now - beat.age))
-        # A heartbeat from before my last look is only the store's memory: it was set back, and forward again.
-        moved = old.moved if now - beat.age < looked - gap else now
-        return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
+        moved = old.moved if remembered else now
+        return Lease(
+            rank=rank, count=beat.count, since=now, written=written, moved=moved, remembered=remembered
+        )
 
     def expect(self, members: Mapping[int, str], shown: Collection[int]) -> Leases:
         """With a lease for each member that has none although I read its rank's heartbeats, which are in
@@ -195,7 +201,12 @@ class Leases(Struct, frozen=True):
         memory of a time that I have not seen.
         """
         lease = self.by_incarnation.get(incarnation)
-        return lease is not None and self.contact is not None and lease.since > self.contact
+        return (
+            lease is not None
+            and self.contact is not None
+            and lease.since > self.contact
+            and not lease.remembered
+        )
 
     def is_unknown(self, incarnation: str) -> bool:
         """Whether I know nothing of its heartbeats because I do not read them."""
