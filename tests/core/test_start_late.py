@@ -212,7 +212,7 @@ def test_a_member_whose_confirmation_the_store_lost_may_have_yet_to_start() -> N
     unit.wait(3)
     for rank in (0, 1):  # as if they had started only now
         unit.agents[rank] = unit.agents[rank].with_workload(spawned=unit.now)
-    unit.wait(3)
+    unit.wait(4)
     unit.cut = set()
     unit.wait(2)
     assert unit.take() == ["2 spawn 1"]
