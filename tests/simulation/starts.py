@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.bounds import ROUND_TRIP
-from unitagent.core.model import Gang
+from unitagent.core.model import Gang, Restart
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ class Starts:
             self.began[gang.generation] = self.watch.world.now
             self.watch.pauses.check_start(gang)
             self.watch.endings.check_budget()
+
+    def ran_before(self, one: Instance, moment: float) -> bool:
+        """Whether this instance is of a generation that had begun by then."""
+        return any(
+            who == one.incarnation and self.began[int(gang.split(":")[0])] <= moment
+            for who, gang in self._spawned
+        )
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
@@ -228,10 +235,13 @@ class Starts:
 
     def _is_frozen_beyond_split(self, one: Instance, other: Instance) -> bool:
         """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
-        nobody can ask it, and its watchdog counts from that word (seed 14521).
+        nobody can ask it, and its watchdog counts from that word (seed 14521). If all that knew it were
+        rebuilt meanwhile, the end of the split changes nothing (seed 59129 of the critical moments).
         """
-        world = self.watch.world
-        apart = world.boards.are_apart(one.host, other.host)
+        world, boards = self.watch.world, self.watch.world.boards
+        lost = other.host in boards.losing and other.last_answer > boards.split_at
+        unknown = lost and world.plan.restart is Restart.RECREATE
+        apart = unknown or boards.are_apart(one.host, other.host)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:

@@ -30,8 +30,8 @@ class Lease(Struct, frozen=True, kw_only=True):
         written: When the store received the last one, as far as the store can tell; never after ``since``.
         moved: When I last saw the count grow, so its agent was alive then.
         shown: The store's last answer contained a heartbeat of it.
-        remembered: The store had its last heartbeat before my last look, and did not show it then: it has
-            been set back since.
+        remembered: The store did not show its last heartbeat when I looked, although it had it then: what it
+            shows of it may come from a memory to which it was set back.
 
     """
 
@@ -110,7 +110,7 @@ class Leases(Struct, frozen=True):
             return self
         last = self.last
         begun = {
-            one: Lease(rank=rank, count=0, since=last, written=last, shown=False)
+            one: Lease(rank=rank, count=0, since=last, written=last, shown=False, remembered=True)
             for rank, one in members.items()
             if rank in shown and one not in self.by_incarnation
         }
@@ -241,7 +241,7 @@ def _hide_lease(lease: Lease, since: float) -> Lease:
     """The lease of an incarnation whose heartbeat the store has lost; its agent has a lease from then
     on to write again.
     """
-    return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
+    return replace(lease, since=since, written=since, shown=False, remembered=True) if lease.shown else lease
 
 
 def find_neighbours(rank: int, size: int) -> tuple[int, ...]:
