@@ -144,15 +144,15 @@ def test_a_store_that_shows_whom_rank_0_has_followed_at_its_address_restarts_nob
 
 def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
     """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
-    unit = Unit(3, **CALM).formed()
+    unit = Unit(3, lease=20.0, **CALM).formed()
     unit.cut = unit.silent = {2}
-    unit.wait(8)
+    unit.wait(21)
     assert unit.take() == ["2 stop 0"]
     unit.cut = unit.silent = {0, 1}
     unit.wait(4)
     assert unit.take() == []
     unit.cut = unit.silent = set()
-    unit.wait(2)
+    unit.wait(3)
     assert unit.take() == ["2 spawn 1"]
 
 

@@ -353,7 +353,7 @@ def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Re
         (former, shown)
         for former, shown in both
         if former.incarnation not in {shown.incarnation, state.me.incarnation}
-        and former.outranks(shown)
+        and former.tenure >= shown.tenure
         and not state.store.leases.is_unknown(former.incarnation)
         and not is_gone(state, former.incarnation)
     ]
