@@ -98,6 +98,7 @@ async def test_a_start_is_shown_as_far_as_it_has_come_and_reported_once() -> Non
     bench.begin()
     assert bench.status == {}
     bench.hear(ENGINE, 5.0)
+    assert bench.status["message"] == "rank 0's engine starts, now in imports: imports 5.0 s"
     bench.hear(INIT, 1.0)
     bench.starts.observe_step(unready(bench.state))
     assert bench.status == {

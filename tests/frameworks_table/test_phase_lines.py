@@ -113,7 +113,7 @@ def test_parts_are_known_while_the_phase_around_them_goes_on() -> None:
 
 def test_the_phase_that_a_start_is_in_is_known() -> None:
     assert read("vllm-0.32-cpu-rank0")[1] == [
-        *("imports", "distributed_init", "distributed_init", "weights", "weights"),
+        *("imports", "imports", "distributed_init", "weights", "weights"),
         *("kv_cache", "kv_cache", "server", None, None),
     ]
     assert read("sglang-0.5.23", 8)[0].phase == "graph_capture"

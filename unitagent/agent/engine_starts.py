@@ -57,6 +57,7 @@ class PhaseReader:
 
     def __init__(self, lines: Sequence[PhaseLine], clock: Callable[[], float]) -> None:
         self._marks = StartMarks(begun=clock())
+        self._is_tentative = False
         self._clock = clock
         self._lines = [(line, re.compile(line.seconds)) for line in lines]
         self._texts = tuple(line.text for line in lines)
@@ -84,15 +85,17 @@ class PhaseReader:
     @property
     def phase(self) -> str | None:
         """The phase that the start is in; None once the server has started."""
-        place = PHASES.index(self._marks.last_ended) if self.has_phases else -1
+        place = PHASES.index(self._marks.last_ended) - self._is_tentative if self.has_phases else -1
         return next((phase for phase in self._phases if PHASES.index(phase) > place), None)
 
     def _note(self, known: PhaseLine, found: re.Match[bytes] | None, now: float) -> None:
-        seconds = None if found is None else float(found[1])
-        if not known.within:
-            self._marks = end_phase(self._marks, known.phase, now, seconds)
-        elif seconds is not None:
-            self._marks = add_part(self._marks, known.phase, seconds)
+        seconds, before = None if found is None else float(found[1]), self._marks
+        if known.within:
+            self._marks = before if seconds is None else add_part(before, known.phase, seconds)
+            return
+        self._marks = end_phase(before, known.phase, now, seconds)
+        if self._marks.ends is not before.ends:
+            self._is_tentative = known.tentative
 
 
 def _ends(line: PhaseLine, phase: str) -> bool:

@@ -54,6 +54,7 @@ class PhaseLine:
         phase: the phase of ``core.engine_start`` that ends with it, or that it is about.
         seconds: pattern of the seconds that the engine says it took, in a group; empty if it says none.
         within: the phase is a part of another one, which this line does not end.
+        tentative: other processes of the engine are usually still in the phase.
 
     """
 
@@ -61,6 +62,7 @@ class PhaseLine:
     phase: str
     seconds: bytes = b""
     within: bool = False
+    tentative: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,8 +69,8 @@ _WARM = (
 )
 _WARM_ON_CPU = "vllm.v1.worker.cpu_worker"  # that of GPUs may initialize CUDA when it is imported
 _PHASE_LINES = (
-    PhaseLine(b"Initializing a V1 LLM engine", "imports"),
-    PhaseLine(b"distributed_init_method=", "imports"),  # of the workers, which import after the engine
+    PhaseLine(b"Initializing a V1 LLM engine", "imports", tentative=True),  # its workers import after that
+    PhaseLine(b"distributed_init_method=", "imports"),
     PhaseLine(b"is assigned as DP rank", "distributed_init"),
     PhaseLine(b"Starting to load model", "distributed_init"),
     PhaseLine(b"Loading weights took", "weights"),  # the last word of the CPU runner
