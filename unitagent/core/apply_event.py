@@ -72,10 +72,14 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing."""
+    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing. Nor does it count
+    for how long I have waited at the barrier, or for the workload to become ready.
+    """
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
+        state = state.with_barrier(entered=min(state.now, state.barrier.entered + seconds))
+        state = state.with_workload(stood_still=state.workload.stood_still + seconds)
     return state.with_peers(answered=frozenset()) if seconds > state.config.lease / 2 else state
 
 
@@ -87,9 +91,9 @@ def _apply_workload_event(state: State, event: Event) -> State:
             settled = InstanceState.RUNNING if _awaits_health(state) else InstanceState.HEALTHY
             marks = replace(state.recovery.timestamps, spawned=state.now)
             return update_record(
-                state.with_workload(spawned=state.now, start=event.start, proven=False).with_recovery(
-                    timestamps=marks
-                ),
+                state.with_workload(
+                    spawned=state.now, stood_still=0.0, start=event.start, proven=False
+                ).with_recovery(timestamps=marks),
                 pid=event.pid,
                 state=settled,
             )

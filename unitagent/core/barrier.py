@@ -29,6 +29,7 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    describe_trouble,
     gang_members,
     is_observed,
     is_still_mine,
@@ -43,6 +44,7 @@ from unitagent.core.state import (
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on missing ranks; the interval grows
+CONFIRM_AGAIN = 1.0  # seconds between two looks of those who have all confirmed, and have yet to beat again
 
 
 def enter_generation(state: State) -> Result:
@@ -221,9 +223,11 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if not unanimous or is_paused(state) or not _shows_the_present(state, roster):
+    if not unanimous or is_paused(state):
         return state, ()
-    if not is_still_mine(state):
+    if not _shows_the_present(state, roster):  # all of us look again soon, which is a heartbeat of each
+        return state.with_store(next_beat=min(state.store.next_beat, state.now + CONFIRM_AGAIN)), ()
+    if state.config.size == 1 and not is_still_mine(state):  # nobody else knows of a successor
         return look_for_successor(state), ()
     return start_workload(state, gang)
 
@@ -440,7 +444,7 @@ def explain_missing(state: State) -> str:
     parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
     if not state.connected:
-        parts.append("the store does not answer")
+        parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
@@ -452,6 +456,8 @@ def explain_missing(state: State) -> str:
         return "; ".join(parts)
     gang = build_gang(state.me.generation, there)
     unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
+    if not unconfirmed:
+        return "all ranks have confirmed; after an outage of the store each has to show that it is alive"
     return f"no confirmation from {format_ranks(unconfirmed)} yet"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unitagent.core import isolation, probe_answers
 from unitagent.core.barrier import explain_missing
 from unitagent.core.model import InstanceState, Phase, Record, shorten_list
+from unitagent.core.state import describe_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,7 +165,8 @@ def judge_answering_store(since: float | None = None) -> Condition:
 
 
 def _describe_silence(state: State) -> str:
-    return "the store does not answer" if state.store.ever_answered else "the store has not been reached yet"
+    silence = "does not answer" if state.store.ever_answered else "has not been reached yet"
+    return f"the store {silence}{describe_trouble(state)}"
 
 
 def _describe_outage(state: State) -> str:

@@ -172,6 +172,7 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
 
 # What peers answer
 
+NOT_SERVING = "it knows that the Unit does not serve"  # against a rank 0 that is alive and works
 
 # These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
 # replaced the one that I know, the store shows that, or the old lease expires.
@@ -180,10 +181,10 @@ _NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, Prob
 
 def apply_peer_answer(state: State, event: PeerAnswered) -> State:
     """The state with the evidence of an answer, or of its absence."""
-    state = state.with_peers(
-        asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
-    )
-    if event.result is ProbeResult.SILENT and _was_starved(state, event.rank):
+    starved = event.result is ProbeResult.SILENT and _was_starved(state, event.rank)
+    answered = state.peers.answered if starved else state.peers.answered | {event.rank}
+    state = state.with_peers(asking=state.peers.asking - {event.rank}, answered=answered)
+    if starved:
         return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
     record = find_record(state, event.rank, event.incarnation)
     if record is None:
@@ -282,7 +283,7 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
             down = unexplained and service and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
         case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
-            return "it knows that the Unit does not serve"
+            return NOT_SERVING
         case ProbeResult.ALIVE:
             return ""
         case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):

@@ -203,7 +203,7 @@ def startup_deadline(state: State) -> float:
     starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
     if state.config.startup <= 0 or not starting or state.workload.proven:
         return float("inf")
-    return state.workload.spawned + state.config.startup
+    return state.workload.spawned + state.workload.stood_still + state.config.startup
 
 
 def _find_startup_timeout(state: State) -> Failure | None:

@@ -16,6 +16,7 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    describe_trouble,
     find_relay,
     format_clock,
     gang_members,
@@ -35,7 +36,8 @@ def log_store_outage(state: State) -> Result:
         return state, ()
     if gone:
         state = replace(state, warned=state.warned | {"store"})
-        why = "the store does not answer; the workload goes on, but no new generation can start"
+        trouble = describe_trouble(state)
+        why = f"the store does not answer{trouble}; the workload goes on, but no new generation can start"
         return state, log(Level.WARNING, why, "store-lost")
     back = replace(state, warned=state.warned - {"store"})
     return back, log(Level.INFO, "the store answers again", "store-back")

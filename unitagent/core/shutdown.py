@@ -20,11 +20,13 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode, signal_name
-from unitagent.core.model import InstanceState, Mode, Reason
+from unitagent.core.failure_detector import NOT_SERVING
+from unitagent.core.model import InstanceState, Mode, Reason, Record
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
     Result,
     State,
+    confirmed_alive,
     describe_rank,
     gang_members,
     is_silent,
@@ -124,31 +126,42 @@ def _drain_follower(state: State, since: float) -> Result:
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
 
 
+def _hears_of_leader(state: State) -> bool:
+    """Whether the store, or rank 0 itself, tells me what becomes of it."""
+    leader = _find_leader(state)
+    return state.connected or (leader is not None and confirmed_alive(state, leader))
+
+
+def _find_leader(state: State) -> Record | None:
+    return next((peer for peer in gang_members(state) if peer.rank == 0), None)
+
+
 def _leader_stopped(state: State) -> bool:
     """Whether rank 0's workload of my generation is certainly gone."""
-    leader = next((peer for peer in gang_members(state) if peer.rank == 0), None)
+    leader = _find_leader(state)
     if leader is None:
         return True
+    if not state.connected and state.peers.doubts.get(0, NOT_SERVING) != NOT_SERVING:
+        return True  # it refuses connections, or has no workload
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
     return moved_on or 0 in state.peers.suspects or is_silent(state, leader)
 
 
 def stop_alone(state: State) -> Result:
     """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
-    After an operator's order rank 0 does, though it may have yet to hear of it.
+    After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
+    word tells: it drains if its workload runs and the Unit does not serve.
     """
     alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = (
-        since
-        + (FOLLOWER_WAIT_FRACTION if state.shutdown.ordered else LONE_WAIT_FRACTION) * state.config.stop_grace
-    )
-    if state.connected and not _leader_stopped(state):
+    drains = state.shutdown.ordered or state.peers.doubts.get(0) == NOT_SERVING
+    hold = since + (FOLLOWER_WAIT_FRACTION if drains else LONE_WAIT_FRACTION) * state.config.stop_grace
+    if _hears_of_leader(state) and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
-        if not state.store.current and state.now < hold + LAST_LOOK:
+        if state.connected and not state.store.current and state.now < hold + LAST_LOOK:
             return state.with_store(look=True), ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
 

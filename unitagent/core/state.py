@@ -322,6 +322,11 @@ def describe_rank(state: State, rank: int) -> str:
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
 
 
+def describe_trouble(state: State) -> str:
+    """Why the store does not answer, in parentheses; "" if nothing is known of it."""
+    return f" ({state.store.trouble})" if state.store.trouble else ""
+
+
 def format_clock(state: State, at: float) -> str:
     """A moment of my clock as UTC, so that it can be compared with the logs of other machines."""
     seconds = int(at + state.config.epoch)

@@ -8,6 +8,7 @@ attack has to stay visible.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import Any, TextIO
@@ -51,8 +52,9 @@ def print_text(text: str, file: TextIO | None = None) -> None:
 
 
 def print_warning(text: object) -> None:
-    """Print a warning in one line on stderr."""
-    print_text(f"unitagent: {escape_line(text)}", sys.stderr)
+    """Print a warning in one line on stderr; where that cannot be written, the exit code has to do."""
+    with contextlib.suppress(OSError):
+        print_text(f"unitagent: {escape_line(text)}", sys.stderr)
 
 
 def print_verbatim(text: str) -> None:
