@@ -242,7 +242,7 @@ class Launcher:
         """Return what would run in a Unit whose other ranks are not known yet.
 
         Raises:
-            ConfigurationError: as :meth:`launch`.
+            ConfigurationError: as :meth:`prepare_launch`.
 
         """
         size = self._settings.size

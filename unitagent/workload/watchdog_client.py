@@ -118,7 +118,7 @@ class WatchdogClient:
         stopped = seen is not None and seen.state in _STOPPED
         if seen is not None and stopped and self._was_stopped:
             _log.warning("the watchdog has been stopped (SIGSTOP or a debugger): killing it")
-            procfs.signal_process(seen)
+            procfs.kill_process(seen)
         self._was_stopped = stopped
 
     def disarm(self) -> None:

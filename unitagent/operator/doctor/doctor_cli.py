@@ -257,14 +257,9 @@ def _check_machine(resolved: Resolved | None, place: variable_checks.AddressCont
 
 def check_caches(resolved: Resolved) -> Findings:
     """Check where an engine keeps what it compiled; nothing is found for a command that starts none."""
-    starts = {"vllm": engine_commands.VLLM, "sglang": engine_commands.SGLANG}
+    command, starts = resolved.settings.command, engine_commands.START_WORDS
     engine = next(
-        (
-            name
-            for name, words in starts.items()
-            if engine_commands.find_start(resolved.settings.command, words)
-        ),
-        None,
+        (name for name in engine_caches.USUAL if engine_commands.find_start(command, starts[name])), None
     )
     if engine is None:
         return []
