@@ -82,7 +82,7 @@ CAUSES: dict[str, tuple[Url, str, str]] = {
     "nobody": (nobody, "Connection refused", "start the server"),
     "name": (no_such_name, "no-such-host.invalid:6379 cannot be reached: Name", "correct the name"),
     "password": (locked, "refused the user or password", "correct them"),
-    "none": (lambda at: locked(at, "redis://{}"), "wants a password", "redis://:PASSWORD@HOST"),
+    "none": (lambda at: locked(at, "redis://{}"), "requires a password", "redis://:PASSWORD@HOST"),
     "user": (lambda at: plain(at, "redis://nobody:wr0ng@{}"), "refused the user", "correct them"),
     "database": (lambda at: plain(at, "redis://{}/99"), "does not have the database", "databases"),
     "TLS": (lambda at: plain(at, "rediss://{}"), "does not answer in time", "write redis://"),

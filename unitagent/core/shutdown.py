@@ -80,7 +80,7 @@ def begin_drain(state: State) -> Result:
         for peer in gang_members(state)
         if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
     ]
-    if not others and not (state.shutdown.asked is not None and state.leads):
+    if not others and not (state.shutdown.asked is not None and state.ends_whole_unit):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
     state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
@@ -141,7 +141,7 @@ def stop_alone(state: State) -> Result:
     """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
     After an operator's order rank 0 does, though it may have yet to hear of it.
     """
-    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
+    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.ends_whole_unit
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now

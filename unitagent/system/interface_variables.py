@@ -47,7 +47,7 @@ def _find_excluding(environ: Mapping[str, str], ifname: str) -> Iterator[tuple[s
         ("GLOO_SOCKET_IFNAME", _gloo_includes, ", for Gloo takes whole names only"),
     ):
         if environ.get(name) and not means(environ[name], ifname):
-            yield name, f"{name}={environ[name]} leaves out the interface {ifname}{how}"
+            yield name, f"{name}={environ[name]} excludes the interface {ifname}{how}"
 
 
 def _nccl_includes(text: str, ifname: str) -> bool:
