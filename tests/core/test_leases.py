@@ -74,6 +74,13 @@ def test_who_comes_with_a_heartbeat_from_before_my_last_look_is_the_stores_memor
     assert seen(remembered, 12, age=0.5, a=2, b=6).is_present("b")
 
 
+def test_who_comes_back_as_the_store_remembered_it_is_not_present() -> None:
+    """It was shown in this contact, and forgotten (seed 57359 of the critical moments)."""
+    leases = seen(seen(seen(Leases(), 0, a=1, b=7), 1, a=2, b=7), 2, a=3)
+    assert not seen(leases, 3, a=4, b=7).is_present("b")
+    assert seen(leases, 3, a=4, b=8).is_present("b")
+
+
 def test_who_is_shown_in_anothers_place_has_a_lease_of_its_own() -> None:
     leases = turned(seen(seen(Leases(), 0, a=1), 2, a=1), 3, "b", 1)
     assert leases.seconds_unchanged("b") == 0

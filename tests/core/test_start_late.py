@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import Board, StoreState
 from unitagent.core import actions as act
-from unitagent.core.model import Beat, InstanceState
+from unitagent.core.model import Beat, InstanceState, Mode
 from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}
@@ -144,15 +144,15 @@ def test_a_store_that_shows_whom_rank_0_has_followed_at_its_address_restarts_nob
 
 def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
     """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
-    unit = Unit(3, **CALM).formed()
+    unit = Unit(3, lease=20.0, **CALM).formed()
     unit.cut = unit.silent = {2}
-    unit.wait(8)
+    unit.wait(21)
     assert unit.take() == ["2 stop 0"]
     unit.cut = unit.silent = {0, 1}
     unit.wait(4)
     assert unit.take() == []
     unit.cut = unit.silent = set()
-    unit.wait(2)
+    unit.wait(3)
     assert unit.take() == ["2 spawn 1"]
 
 
@@ -217,3 +217,29 @@ def test_a_member_whose_confirmation_the_store_lost_may_have_yet_to_start() -> N
     unit.wait(2)
     assert unit.take() == ["2 spawn 1"]
     assert unit.ready() == {0, 1, 2}
+
+
+def test_a_job_that_finished_without_a_rebuilt_member_starts_again_with_all() -> None:
+    """Rank 0 had confirmed that gang and did not see it start (seed 56034 of the critical moments)."""
+    unit = Unit(3, mode=Mode.JOB, **CALM)
+    unit.create(0, 1, 2)
+    late = _unseen(unit, 0)
+    unit.crash(1, 0)
+    unit.kill(2)
+    unit.agents[0] = late
+    unit.create(2, ip="10.0.0.9")
+    unit.wait(30)
+    assert sorted(did for did in unit.take() if "spawn 2" in did) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_unit_of_one_starts_after_an_outage_when_no_other_claims_its_rank() -> None:
+    """Another one may have taken it, which a store that was set back forgot, and it has a heartbeat to write
+    itself back (seed 56755 of the critical moments).
+    """
+    unit = Unit(1, **CALM).formed()
+    late = _unseen(unit, 0)
+    unit.agents[0] = late
+    unit.wait(1)
+    assert unit.take() == []
+    unit.wait(2)
+    assert unit.take() == ["0 spawn 1"]

@@ -119,8 +119,15 @@ def _awaits_health(state: State) -> bool:
 def _apply_reply(state: State, event: Exchanged) -> State:
     state, reply = drop_implausible(state, event.reply)
     timing, kept = state.config.timing, _list_remembered(state)
+    latency = timing.operation_timeout + 2 * timing.tick
     leases = state.store.leases.after_reply(
-        reply.beats, state.now, timing.contact_gap, keep=kept, lost_after=timing.takeover
+        reply.beats,
+        state.now,
+        timing.contact_gap,
+        keep=kept,
+        lost_after=timing.takeover,
+        answered=min(state.now, state.store.asked + latency),  # a later one would have failed
+        latency=latency,
     )
     if state.up and state.workload.gang is not None:
         members = dict(enumerate(state.workload.gang.incarnations))

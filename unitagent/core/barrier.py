@@ -201,11 +201,18 @@ def advance_barrier(state: State) -> Result:
         return state.with_store(look=True) if _is_check_due(state) else state, ()
     if not state.holds_rank:
         return state, ()
+    if any(_finished_without_me(state, record) for record in state.store.records.values()):
+        return _propose_new_generation(state), ()
     roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
+    return _advance_full_barrier(state, roster)
+
+
+def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
+    """One step with all ranks at my barrier: confirm their gang, start."""
     gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
@@ -214,9 +221,11 @@ def advance_barrier(state: State) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if unanimous and _shows_the_present(state, roster) and not is_paused(state):
-        return start_workload(state, gang)
-    return state, ()
+    if not unanimous or is_paused(state) or not _shows_the_present(state, roster):
+        return state, ()
+    if not is_still_mine(state):
+        return look_for_successor(state), ()
+    return start_workload(state, gang)
 
 
 def _has_just_come(state: State) -> bool:
@@ -303,8 +312,20 @@ def counts_at_barrier(state: State, record: Record) -> bool:
 
 def has_done_its_part(state: State, record: Record) -> bool:
     """Whether a short job has finished on that rank before I saw that my own gang may start."""
+    return _has_finished_job(state, record) and record.gang == state.me.gang
+
+
+def _has_finished_job(state: State, record: Record) -> bool:
     ended_well = record.state is InstanceState.EXITED and record.exit_code == 0
-    return state.config.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
+    return state.config.mode is Mode.JOB and ended_well and bool(record.gang)
+
+
+def _finished_without_me(state: State, record: Record) -> bool:
+    """Whether a job has finished on that rank in my generation, with a gang that is not mine any more: a
+    member was rebuilt meanwhile.
+    """
+    here = record.generation == state.me.generation and record.rank != state.config.rank
+    return here and not record.left and _has_finished_job(state, record) and record.gang != state.me.gang
 
 
 def _find_full_roster(state: State) -> list[Record] | None:
@@ -332,7 +353,7 @@ def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Re
         (former, shown)
         for former, shown in both
         if former.incarnation not in {shown.incarnation, state.me.incarnation}
-        and former.outranks(shown)
+        and former.tenure >= shown.tenure
         and not state.store.leases.is_unknown(former.incarnation)
         and not is_gone(state, former.incarnation)
     ]

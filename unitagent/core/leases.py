@@ -30,8 +30,8 @@ class Lease(Struct, frozen=True, kw_only=True):
         written: When the store received the last one, as far as the store can tell; never after ``since``.
         moved: When I last saw the count grow, so its agent was alive then.
         shown: The store's last answer contained a heartbeat of it.
-        remembered: The store had its last heartbeat before my last look, and did not show it then: it has
-            been set back since.
+        remembered: The store did not show its last heartbeat when I looked, although it had it then: what it
+            shows of it may come from a memory to which it was set back.
 
     """
 
@@ -50,12 +50,14 @@ class Leases(Struct, frozen=True):
     Attributes:
         contact: Since when my contact with the store is unbroken; None while it is lost.
         last: When the store last answered me.
+        absence: How long the store had not answered me before this contact.
         by_incarnation: The lease of each incarnation.
 
     """
 
     contact: float | None = None
     last: float | None = None
+    absence: float = 0.0
     by_incarnation: Mapping[str, Lease] = field(default_factory=dict)
 
     def after_reply(
@@ -63,8 +65,11 @@ class Leases(Struct, frozen=True):
         beats: Mapping[int, Beat],
         now: float,
         gap: float,
+        *,
         keep: Collection[str] = (),
         lost_after: float = float("inf"),
+        answered: float | None = None,
+        latency: float | None = None,
     ) -> Leases:
         """After an answer of the store.
 
@@ -75,29 +80,45 @@ class Leases(Struct, frozen=True):
             keep: Incarnations to remember although the store shows others in their places.
             lost_after: An incarnation that was silent for longer gets no further time when the store forgets
                 it.
+            answered: When the store answered at the latest, if the answer has waited for me since; None for
+                ``now``.
+            latency: The longest that an answer takes; None for ``gap``.
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
         lost = {one for one in self.by_incarnation if self.seconds_unchanged(one) > lost_after}
-        shown = {beat.incarnation: self._renew_lease(rank, beat, now, gap) for rank, beat in beats.items()}
+        answered = now if answered is None else answered
+        known = (now if self.last is None else self.last) - (gap if latency is None else latency)
+        shown = {
+            beat.incarnation: self._renew_lease(rank, beat, now, answered, known)
+            for rank, beat in beats.items()
+        }
         hidden = {
             incarnation: _hide_lease(lease, lease.since if incarnation in lost else now)
             for incarnation, lease in self.by_incarnation.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
-        return Leases(now if broken else self.contact, now, {**hidden, **shown})
+        pause = 0.0 if self.last is None else now - self.last
+        return Leases(
+            contact=now if broken else self.contact,
+            last=now,
+            absence=pause if broken else self.absence,
+            by_incarnation={**hidden, **shown},
+        )
 
-    def _renew_lease(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+    def _renew_lease(self, rank: int, beat: Beat, now: float, answered: float, known: float) -> Lease:
+        """The lease after a heartbeat in an answer of ``answered``. Those of before ``known`` I have seen, or
+        they are only the store's memory: it was set back, and forward again.
+        """
         old = self.by_incarnation.get(beat.incarnation)
-        looked = now if self.last is None else self.last
-        # A heartbeat from before my last look is only the store's memory: it was set back, and forward again.
-        remembered = now - beat.age < looked - gap
+        remembered = answered - beat.age < known
         if old is None:
             return Lease(rank=rank, count=beat.count, since=now, written=now, remembered=remembered)
         if beat.count <= old.count:  # a lower count is a loss of the store, not a sign of life
             return replace(old, shown=True)
+        looked = now if self.last is None else self.last
         written = min(now, max(looked, now - beat.age))
-        moved = old.moved if remembered else now
+        moved = old.moved if remembered else answered
         return Lease(
             rank=rank, count=beat.count, since=now, written=written, moved=moved, remembered=remembered
         )
@@ -110,7 +131,7 @@ class Leases(Struct, frozen=True):
             return self
         last = self.last
         begun = {
-            one: Lease(rank=rank, count=0, since=last, written=last, shown=False)
+            one: Lease(rank=rank, count=0, since=last, written=last, shown=False, remembered=True)
             for rank, one in members.items()
             if rank in shown and one not in self.by_incarnation
         }
@@ -241,7 +262,7 @@ def _hide_lease(lease: Lease, since: float) -> Lease:
     """The lease of an incarnation whose heartbeat the store has lost; its agent has a lease from then
     on to write again.
     """
-    return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
+    return replace(lease, since=since, written=since, shown=False, remembered=True) if lease.shown else lease
 
 
 def find_neighbours(rank: int, size: int) -> tuple[int, ...]:
