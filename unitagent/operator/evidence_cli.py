@@ -118,8 +118,8 @@ def _format_generation(
         yield f"generation {generation}"
     if causes := {one.cause: rank for rank, one in sorted(ranks.items(), reverse=True) if one.cause}:
         yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()) if cause)
-    detail = failure.detail if failure is not None and failure.generation == generation else ""
-    if (verdict := _compare(ranks)) and verdict not in detail:
+    told = failure.detail if failure is not None and failure.generation == generation else ""
+    if (verdict := _compare(ranks)) and verdict not in told:
         yield verdict
     for rank, one in sorted(ranks.items()):
         yield ""

@@ -158,7 +158,7 @@ class EmbeddedServer:
         if not self.pid and not self._keys and not is_loopback(self._host[0]):
             _log.warning(
                 "UNIT_INSECURE=true: the embedded store at %s has no password, and any client that reaches "
-                "it can stop or control this Unit: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
+                "it can control this Unit: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host_port(*self._host),
             )
         argv = (
