@@ -151,11 +151,8 @@ class Gate:
             "late": self.plan.late,
         }
         self._record = warm_record.create_memory()
-        handles = [
-            its.detach(),
-            open_memory_file("unit-gate", json.dumps(plan).encode()),
-            open_memory_file("unit-gate", _load_code()),
-        ]
+        texts = json.dumps(plan).encode(), _load_code()
+        handles = [its.detach(), *(open_memory_file("unit-gate", text) for text in texts)]
         handles.append(os.dup(self._record))
         pipes = {number: os.pipe() for number in captured}
         self._pipes = [read_end for read_end, _ in pipes.values()]
