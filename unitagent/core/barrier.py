@@ -271,7 +271,7 @@ def _is_check_due(state: State) -> bool:
     return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
 
 
-def awaits_port(state: State) -> bool:
+def is_waiting_for_port(state: State) -> bool:
     """Whether I am looking for the master port: before I have it, nobody can start."""
     idle = state.config.rank == 0 and state.me.state is InstanceState.IDLE
     return idle and state.me.master_port == 0 and state.barrier.finding_port == state.me.generation

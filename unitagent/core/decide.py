@@ -158,7 +158,7 @@ def _is_transitional(state: State) -> bool:
     me, old = state.me, state.store.published
     if old is None:
         return False
-    if barrier.awaits_port(state):
+    if barrier.is_waiting_for_port(state):
         return True
     passing = me.state in (InstanceState.STOPPING, InstanceState.STARTING)
     same = replace(
