@@ -81,7 +81,7 @@ def test_a_long_pause_is_told_and_is_no_wait_at_the_barrier() -> None:
     unit = Unit(2, guard=True, backoff=(20.0,), barrier_timeout=5.0).formed()
     unit.crash(0)
     unit.wait(6)
-    pause = "the pause before a restart goes on for 15 s (UNIT_BACKOFF_SECONDS)"
+    pause = "the pause before a restart lasts another 15 s (UNIT_BACKOFF_SECONDS)"
     assert f"waiting for 5 s at the barrier of generation 2: {pause}" in unit.said
     unit.wait(15)
     assert "0 spawn 2" in unit.take()

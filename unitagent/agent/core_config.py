@@ -34,7 +34,7 @@ def build_core_config(
         "health": health,
         "claimed": settings.rank is None,
         "failure_grace": failure_grace,
-        "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
+        "owns_store": me.rank == 0 and settings.has_embedded_store,
         "epoch": time.time() - time.monotonic(),
     }
     names = [field.name for field in fields(CoreConfig) if field.name not in computed]

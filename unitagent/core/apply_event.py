@@ -256,7 +256,7 @@ def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[F
 
 
 def _apply_store_failure(state: State, event: StoreFailed) -> State:
-    state = _ask_anew(state) if state.connected else state
+    state = _schedule_peer_questions(state) if state.connected else state
     return (
         state.with_store(
             trouble=event.detail or "it does not answer",
@@ -271,8 +271,8 @@ def _apply_store_failure(state: State, event: StoreFailed) -> State:
     )
 
 
-def _ask_anew(state: State) -> State:
-    """Ask the vouchers at once: without the store, only answers from now on tell whether I am cut off."""
+def _schedule_peer_questions(state: State) -> State:
+    """Ask the witnesses at once: without the store, only answers from now on tell whether I am cut off."""
     again = state.peers.ask_again
     soon = {rank: at if rank in state.peers.asking else min(at, state.now) for rank, at in again.items()}
     return state.with_peers(answered=frozenset(), ask_again=soon)
@@ -357,8 +357,8 @@ def _count_failed_check(state: State, event: HealthProbed) -> FailedCheck:
 
 def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State:
     """The state with these failed checks; my record changes with the problem, and not with each check."""
-    told = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
-    text = "".join(letter if letter.isprintable() else "?" for letter in told[:LONGEST_TROUBLE])
+    problems = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
+    text = "".join(letter if letter.isprintable() else "?" for letter in problems[:LONGEST_TROUBLE])
     since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
     state = state.with_workload(failed_checks=failed)
     return (

@@ -1,9 +1,15 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
-It is lost (:func:`find_lost_member`) if its lease has expired and its agent does not answer
-(``state.is_silent``), or if its own answer, or an address that refuses connections, made it a suspect
-(:func:`_weigh_answer`). With guard, another incarnation in its rank is a failure, too.
+It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
+address that refuses connections, made it a suspect (:func:`_weigh_answer`). With guard, another incarnation
+in its rank is a failure, too.
+
+*Silent* means both: its lease has expired, by the age of its last heartbeat on the store's clock, as far as I
+have watched; and it did not answer when asked, nor within the lease. A Unit without probe addresses asks
+nobody: there it is enough that the heartbeat has not changed for a lease on my own clock. In a Unit of more
+than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge rank 0, too
+(``state.judged_members``).
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
 alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is away, or a

@@ -2,16 +2,20 @@
 
 What SIGTERM or SIGINT does, in order:
 
-1. Before the instance has joined, ``agent.startup.run_agent`` ends it with 0. Afterwards the signal is an
-   event (:func:`apply_stop_request`); a second one, a second later, ends every wait (:func:`force_stop`).
+1. Until ``Agent.run`` has installed its handler, ``agent.startup.run_agent`` ends the instance with 0.
+   Afterwards ``agent.loop`` ends the collection of evidence and queues the event ``StopAsked``
+   (:func:`apply_stop_request`); a second signal, a second later, ends every wait (:func:`force_stop`).
 2. If nothing runs, I leave at once (:func:`leave_without_workload`). With guard, or at rank 0, the Unit
    drains (:func:`begin_drain`): ``/readyz`` and ``/traffic`` turn requests away, and the others learn of it
    from my record. Without guard another rank stops alone (:func:`stop_alone`).
 3. Rank 0 waits for balancers to notice and for its requests in flight, then stops (:func:`drain_in_turn`);
    the others stop once it has: an engine's followers that end first would break the requests that rank 0
    still answers. All of it fits into the stop grace.
-4. The action ``Stop`` makes ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace is over.
+4. On the action ``Stop``, ``agent.loop`` has ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace
+   is over (at once on ranks whose engine ignores SIGTERM).
 5. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
+6. Ranks that drained without being asked to stop do not end: they enter the next generation
+   (``barrier.enter_generation``) and wait at its barrier for a replacement of those that left.
 """
 
 from __future__ import annotations
@@ -78,7 +82,7 @@ def begin_drain(state: State) -> Result:
         for peer in gang_members(state)
         if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
     ]
-    if not others and not (state.shutdown.asked is not None and state.leads):
+    if not others and not (state.shutdown.asked is not None and state.ends_whole_unit):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
     state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
@@ -152,7 +156,7 @@ def stop_alone(state: State) -> Result:
     After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
     word tells: it drains if its workload runs and the Unit does not serve.
     """
-    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
+    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.ends_whole_unit
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now

@@ -156,7 +156,7 @@ class State(Struct, frozen=True, kw_only=True):
         return self.workload.exit is not None and self.workload.exit.status == 0
 
     @property
-    def leads(self) -> bool:
+    def ends_whole_unit(self) -> bool:
         """Whether my end ends the whole Unit: I am rank 0, or the Unit is guarded."""
         return self.config.guard or self.config.rank == 0
 

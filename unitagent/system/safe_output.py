@@ -18,6 +18,14 @@ _IN_JSON = re.compile(
 )
 
 
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def drop_colours(text: str) -> str:
+    """Remove the control sequences by which a terminal colours text."""
+    return _COLOURS.sub("", text)
+
+
 def escape_line(text: object) -> str:
     """Escape a text to one harmless line."""
     line = str(text)
