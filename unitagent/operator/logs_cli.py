@@ -22,6 +22,7 @@ import msgspec
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator.agent_client import AnswerProof
+from unitagent.operator.terminal import detect_style, format_rank
 from unitagent.operator.unit_cli import load_status
 from unitagent.probes.answer_signature import (
     CHALLENGE_HEADER,
@@ -38,7 +39,7 @@ from unitagent.probes.peer_http import HttpResponse, get_response
 from unitagent.settings import Settings
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
-from unitagent.system.safe_output import print_text
+from unitagent.system.safe_output import escape_lines, print_text, print_verbatim
 
 _ANSWER_TIMEOUT = 5.0  # seconds for an agent's answer
 _EVERY = 0.5  # seconds between two looks for new output
@@ -237,11 +238,12 @@ class LogPrinter:
     """Prints lines, with their ranks where there are several, and each note about a rank once in a row."""
 
     def __init__(self, *, prefixed: bool) -> None:
-        self._prefixed = prefixed
+        self._prefixed, self._style = prefixed, detect_style()
 
     def print_line(self, rank: int, line: str) -> None:
         """Print a line of a workload."""
-        print_text(f"[rank {rank}] {line}" if self._prefixed else line)
+        head = format_rank(rank, self._style) if self._prefixed else ""
+        print_verbatim(f"{head}{escape_lines(line)}\n")
 
     def print_note(self, log: RankLog, note: str) -> None:
         """Print a note on stderr, unless it was the last one."""

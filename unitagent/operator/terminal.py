@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 from unitagent.system.safe_output import print_verbatim
 
@@ -18,6 +19,18 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of colours
 _MIN_WRAPPED = 40  # columns; narrower text would be harder to read than text that begins on a line of its own
 _MIN_ROOM = 10  # columns for a text, however narrow the terminal is
 _COLOURS = {"good": "32", "busy": "33", "bad": "31", "off": "2"}  # by severity
+_RANK_COLOURS = (
+    "36",
+    "33",
+    "32",
+    "35",
+    "34",
+    "96",
+    "93",
+    "92",
+    "95",
+    "94",
+)  # the next rank has the first again
 _HOME, _CLEAR_LINE, _CLEAR_REST, _CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[H\x1b[2J"
 
 
@@ -66,12 +79,21 @@ class Style:
         )
 
 
-def detect_style(environ: Mapping[str, str] = os.environ) -> Style:
-    """Return the style of stdout: colours on a terminal, unless NO_COLOR (https://no-color.org) is set."""
-    if not sys.stdout.isatty():
+def detect_style(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> Style:
+    """Return the style of stdout or another stream: colours on a terminal, unless NO_COLOR
+    (https://no-color.org) is set.
+    """
+    if not (stream or sys.stdout).isatty():
         return Style()
     dull = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
     return Style(shutil.get_terminal_size().columns, not dull)
+
+
+def format_rank(rank: int, style: Style) -> str:
+    """Format what stands before each line of output of a rank, where there are several."""
+    name = f"[rank {rank}]"
+    colour = _RANK_COLOURS[rank % len(_RANK_COLOURS)]
+    return f"\x1b[{colour}m{name}\x1b[0m " if style.coloured else f"{name} "
 
 
 class Screen:

@@ -104,7 +104,7 @@ class OutputStream:
         if newline:
             self._log.append_lines(self._partial + lines + newline)
             self._partial = b""
-        self._partial = _drop_overwritten(self._partial + rest)
+        self._partial = drop_overwritten(self._partial + rest)
         if len(self._partial) > _LONGEST_LINE:
             self.end_line()
 
@@ -115,6 +115,6 @@ class OutputStream:
             self._partial = b""
 
 
-def _drop_overwritten(line: bytes) -> bytes:
+def drop_overwritten(line: bytes) -> bytes:
     """Drop what a progress bar has overwritten; a carriage return at the end may belong to the line's end."""
     return line[line.rfind(b"\r", 0, -1) + 1 :]

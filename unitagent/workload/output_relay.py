@@ -98,7 +98,7 @@ class BlockingWriter:
         while True:
             data = self._queue.get()
             try:
-                self._write_all(data)
+                write_all(self._sink, data)
             except OSError as error:  # the reader is gone, or the disk is full: drop
                 self.broken = isinstance(error, BrokenPipeError)
             with self._lock:
@@ -112,13 +112,20 @@ class BlockingWriter:
             count, self._written = self._written, 0
         self._on_written(count)
 
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._sink, view) :]
-            except BlockingIOError:  # another process made the shared description non-blocking
-                select.select((), (self._sink,), ())
+
+def write_all(sink: int, data: bytes) -> None:
+    """Write all of ``data``, however long the reader takes.
+
+    Raises:
+        OSError: the reader is gone, or the disk is full.
+
+    """
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(sink, view) :]
+        except BlockingIOError:  # another process made the shared description non-blocking
+            select.select((), (sink,), ())
 
 
 class OutputRelay:
