@@ -154,3 +154,16 @@ async def test_a_page_of_the_store_begins_with_its_units(tmp_path: Path) -> None
     assert "◐ running" in find(document, "units")  # it is not ready, so not green
     assert "[fd00::1]:8000" in find(document, "units")
     assert find(document, "name") == "u"
+
+
+@in_loop
+async def test_a_pause_of_restarts_is_in_the_band(tmp_path: Path) -> None:
+    pause = {"until": time.time() + 600, "by": HOSTILE, "reason": "new cables"}
+    async with serving(ChangingAnswers(stories=(shown(), shown(pause=pause))), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert '<div id="band" class="busy">' in document
+    assert "ready; restarts are paused for 10 min more, asked by &lt;/td&gt;" in find(document, "summary")
+    assert "no restarts until " in find(document, "pause")
+    async with serving(FakeAnswers(shown=shown()), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert '<p id="pause" hidden="">' in document
