@@ -44,6 +44,7 @@ from unitagent.system.safe_output import escape_json, escape_line, print_text, p
 
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
+_ENDED = "the Unit has ended, and no rank is left that could do that; `unitagent events` says how it ended"
 
 
 class OrderTimeoutError(UnitAgentError):
@@ -214,6 +215,8 @@ async def _send_order(settings: Settings, wish: Order, *, wait: bool, limit: flo
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
+        if kind is not OrderKind.DRAIN and all(record.left for record in snapshot.records.values()):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
             raise UnitAgentError(_refuse_restart(pause))
         wish = replace(wish, generation=snapshot.generation)
@@ -330,6 +333,10 @@ async def _wait_until_done(
 async def _follow_progress(store: Store, progress: OrderProgress, settings: Settings) -> AsyncIterator[str]:
     """Yield how far the order is until it is done; an embedded store ends with rank 0, any other is only
     unreachable.
+
+    Raises:
+        UnitAgentError: no rank is left that could carry it out.
+
     """
     answered = time.monotonic()
     while True:
@@ -344,5 +351,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
                 progress.note_outage(time.monotonic())
         if progress.observe_snapshot(snapshot, time.monotonic()):
             return
+        if progress.is_hopeless(snapshot):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         yield progress.describe(snapshot)
         await asyncio.sleep(_EVERY)
