@@ -255,3 +255,10 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert f"argument --since: {text!r}: must be a duration such as 30s, 10m" in done.stderr
         assert f"(see `unitagent {command} --help`)" in done.stderr
+
+
+def test_a_failure_is_shown_with_what_was_found_out_about_it() -> None:
+    told = [*STORY, at(58, 1, None, EventKind.EVIDENCE, detail="GPU 3 ran out of memory")]
+    (fault,) = build_timeline(told, {}, NOON + 100).faults
+    assert fault.detail.endswith("was killed; GPU 3 ran out of memory")
+    assert build_timeline(STORY, {}, NOON + 100).faults[0].detail.endswith("was killed")

@@ -21,7 +21,7 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
@@ -394,7 +394,7 @@ def explain_missing(state: State) -> str:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
-        parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
+        parts.append(f"the pause before a restart goes on for {format_age(left)} (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
         parts.append(describe_pause(state, state.me.pause))
     if parts:

@@ -44,7 +44,9 @@ from unitagent.system.safe_output import escape_json, escape_line, print_text, p
 
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
-_ENDED = "the Unit has ended, and no rank is left that could do that; `unitagent events` says how it ended"
+_ENDED = (
+    "no rank is left that could do that: all have left or are silent; `unitagent events` says how it ended"
+)
 
 
 class OrderTimeoutError(UnitAgentError):
@@ -326,7 +328,10 @@ async def _wait_until_done(
             print_text(f"{settings.unit}: {state}", sys.stderr)
             told = state
         if limit is not None and time.monotonic() - began > limit:
-            raise OrderTimeoutError(f"not done within {limit:g} s (--timeout), {state}; the order stands")
+            raise OrderTimeoutError(
+                f"not done within {limit:g} s (--timeout), {state}; the order stands, and `unitagent status` "
+                "says what it waits for"
+            )
     print_text(f"{settings.unit}: {progress.outcome} after {time.monotonic() - began:.1f} s", sys.stderr)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from msgspec.structs import replace
+
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.event_text import format_time
@@ -51,7 +53,7 @@ class Timeline:
     """A history as states over time.
 
     Attributes:
-        faults: the first failure of each generation that failed.
+        faults: the first failure of each generation that failed, with what was found out about it later.
         gaps: where events are missing, so that a state may be outdated.
         generations: when each generation began.
 
@@ -89,10 +91,19 @@ def build_timeline(
         end=max(last, first),
         ranks=tuple(sorted({event.rank for event in events})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=tuple(one for one in events if one.kind is EventKind.FAILURE and one.at >= first),
+        faults=tuple(one for one in _explain_faults(events) if one.at >= first),
         gaps=tuple(one for one in events if one.kind is EventKind.GAP and one.at >= first),
         generations={number: at for number, at in _find_generations(events) if at >= first},
     )
+
+
+def _explain_faults(events: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
+    """Yield the failures, each with what the evidence of its generation says."""
+    found = {one.generation: one.detail for one in events if one.kind is EventKind.EVIDENCE}
+    for one in events:
+        if one.kind is EventKind.FAILURE:
+            clause = found.get(one.generation, "")
+            yield replace(one, detail=f"{one.detail}; {clause}") if clause else one
 
 
 def _build_spans(events: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
