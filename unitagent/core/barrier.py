@@ -377,6 +377,8 @@ def report_missing(state: State) -> Result:
 
 def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words."""
+    if state.workload.cut_off and state.workload.alone and not state.connected:
+        return state.workload.alone  # how the others are is not known
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
     known = everybody.keys() | foreign
