@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,16 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 BUNDLED = "/opt/unitagent/unitagent"
 PROGRAM = """\
 import os
-os.mkfifo("/tmp/model")
+if not os.path.exists("/tmp/model"):
+    os.mkfifo("/tmp/model")
 def load_adapter():
-    os.mkdir("/tmp/loads")
+    os.makedirs("/tmp/loads", exist_ok=True)
     open("/tmp/model")
 load_adapter()
 """
 HANGS = ("python3", "-c", PROGRAM)
-REFUSED = {
-    "defaultAction": "SCMP_ACT_ALLOW",
-    "syscalls": [{"names": ["process_vm_readv", "ptrace"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
-}
+# A process that the kernel lets nobody look into, as engines with secrets in memory make themselves.
+CLOSED = ("python3", "-c", "import ctypes; ctypes.CDLL(None).prctl(4, 0)\n" + PROGRAM)
 
 
 @pytest.fixture
@@ -48,11 +46,11 @@ def restart_with_evidence(engine: Engine, name: str, program: str = "unitagent")
 def test_stacks_come_in_a_container_as_it_is(engine: Engine, py_spy: tuple[str, ...]) -> None:
     name = engine.run(*py_spy, command=HANGS)
     told = restart_with_evidence(engine, name)
-    assert "is in load_adapter (<string>:5), open of /tmp/model" in told
+    assert "is in load_adapter (<string>:6), open of /tmp/model" in told
     assert "not collected" not in told
     engine.docker("exec", name, "unitagent", "evidence", "--fetch", "/tmp/fetched")  # noqa: S108
     found = engine.docker("exec", name, "sh", "-c", "cat /tmp/fetched/generation-1/rank-0/stacks.txt")
-    assert "load_adapter (<string>:5)" in found
+    assert "load_adapter (<string>:6)" in found
 
 
 def test_stacks_come_from_the_bundle(engine: Engine, py_spy: tuple[str, ...]) -> None:
@@ -62,7 +60,7 @@ def test_stacks_come_from_the_bundle(engine: Engine, py_spy: tuple[str, ...]) ->
     places = ("--volume", f"{volume}:/opt/unitagent:ro", "--entrypoint", BUNDLED)
     name = engine.run(*py_spy, *places, image=BASE, command=("run", "--", *HANGS))
     told = restart_with_evidence(engine, name, BUNDLED)
-    assert "is in load_adapter (<string>:5), open of /tmp/model" in told
+    assert "is in load_adapter (<string>:6), open of /tmp/model" in told
     assert "not collected" not in told
 
 
@@ -72,14 +70,13 @@ def test_without_py_spy_it_is_said_what_to_install(engine: Engine) -> None:
     assert "is waiting in the kernel's " in told or "open of /tmp/model" in told
 
 
-def test_a_container_that_may_not_read_its_processes_is_told_the_remedy(
-    engine: Engine, py_spy: tuple[str, ...], tmp_path: Path
+def test_a_container_that_may_not_read_its_processes_is_told_a_remedy_that_helps(
+    engine: Engine, py_spy: tuple[str, ...]
 ) -> None:
-    profile = tmp_path / "profile.json"
-    profile.write_text(json.dumps(REFUSED))
-    name = engine.run(*py_spy, "--security-opt", f"seccomp={profile}", command=HANGS)
-    told = restart_with_evidence(engine, name)
+    told = restart_with_evidence(engine, engine.run(*py_spy, command=CLOSED))
     (line,) = [line for line in told.splitlines() if "not collected: " in line]
     assert "py-spy may not read process " in line
-    assert "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE; " in line
+    assert "root with the capability SYS_PTRACE (docker run --user 0 --cap-add SYS_PTRACE; in Kub" in line
     assert "load_adapter" not in told
+    remedy = ("--user", "0", "--cap-add", "SYS_PTRACE")
+    assert "is in load_adapter" in restart_with_evidence(engine, engine.run(*py_spy, *remedy, command=CLOSED))

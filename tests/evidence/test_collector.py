@@ -233,17 +233,34 @@ def test_a_container_that_lacks_the_right_is_told_the_remedy(
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "scope", "words"),
+    ("capabilities", "user", "scope", "words"),
     [
         (
             "00000000a80425fb",
+            0,
             "",
             "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE;",
         ),
-        ("0000000000000000", "0\n", "give the container the capability SYS_PTRACE"),
-        ("00000000a80425fb", "1\n", "set kernel.yama.ptrace_scope=0 on the host, or run"),
-        ("000001ffffffffff", "1\n", "allow process_vm_readv and ptrace in the container's seccomp profile"),
+        (
+            "0",
+            10001,
+            "0\n",
+            "run the container as root with the capability SYS_PTRACE (docker run --user 0 --cap-add",
+        ),
+        (
+            "00000000a80425fb",
+            0,
+            "1\n",
+            "set kernel.yama.ptrace_scope=0 on the host, or give the container the",
+        ),
+        (
+            "000001ffffffffff",
+            0,
+            "1\n",
+            "allow process_vm_readv and ptrace in the container's seccomp profile",
+        ),
     ],
 )
-def test_the_remedy_fits_what_is_missing(capabilities: str, scope: str, words: str) -> None:
-    assert stacks._find_remedy(f"Name: x\nCapEff:\t{capabilities}\n", scope).startswith(words)
+def test_the_remedy_fits_what_is_missing(capabilities: str, user: int, scope: str, words: str) -> None:
+    status = f"Name:\tx\nUid:\t{user}\t0\t0\t0\nCapEff:\t{capabilities}\n"
+    assert stacks._find_remedy(status, scope).startswith(words)

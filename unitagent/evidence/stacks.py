@@ -107,17 +107,15 @@ def explain_failure(pid: int, why: str) -> str:
 
 def _find_remedy(status: str, scope: str) -> str:
     """Return what makes the kernel allow it, from our ``/proc/self/status`` and Yama's scope."""
-    capabilities = next((line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), "0")
-    if int(capabilities, 16) >> _SYS_PTRACE & 1:
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    if int(fields.get("CapEff", "0"), 16) >> _SYS_PTRACE & 1:
         return "allow process_vm_readv and ptrace in the container's seccomp profile"
-    if scope.strip() not in ("", "0"):  # the capability counts for root alone
-        return (
-            "set kernel.yama.ptrace_scope=0 on the host, or run the container as root with the capability "
-            "SYS_PTRACE"
-        )
+    is_root = fields.get("Uid", "0").split()[0] == "0"  # the capability is without effect for others
+    who, user = ("give the container", "") if is_root else ("run the container as root with", " --user 0")
+    host = "set kernel.yama.ptrace_scope=0 on the host, or " if scope.strip() not in ("", "0") else ""
     return (
-        "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE; in Kubernetes "
-        "securityContext.capabilities.add)"
+        f"{host}{who} the capability SYS_PTRACE (docker run{user} --cap-add SYS_PTRACE; in Kubernetes "
+        "securityContext)"
     )
 
 
