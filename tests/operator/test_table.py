@@ -177,3 +177,9 @@ def test_letters_of_two_columns_are_counted_as_such() -> None:
     lines = Style(width=40).wrap("模型 " * 30, "last failure ")
     assert max(map(measure_text, lines)) <= 40
     assert "".join(lines).replace(" ", "").removeprefix("lastfailure") == "模型" * 30
+
+
+def test_the_start_of_a_known_engine_is_told() -> None:
+    told = {"message": "rank 0's engine started in 2.0 s: weights 2.0 s"}
+    assert lines(engine=told)[-1] == "engine: rank 0's engine started in 2.0 s: weights 2.0 s"
+    assert lines(engine=None) == lines()

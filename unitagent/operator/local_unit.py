@@ -22,8 +22,8 @@ from unitagent.operator.rank_output import RankOutput
 from unitagent.setting_parsers import make_integer_parser, parse_listen_address
 from unitagent.settings.variables import VARIABLES
 from unitagent.system.addresses import bind_tcp
+from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.safe_output import print_warning
-from unitagent.workload.output_relay import STDERR, STDOUT
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
 _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "RANK_IP", "COMM_IFNAME")

@@ -16,8 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO
 
 from unitagent.operator.terminal import Style, detect_style, format_rank
-from unitagent.workload.output_log import drop_overwritten
-from unitagent.workload.output_relay import STDERR, STDOUT, write_all
+from unitagent.system.output_streams import STDERR, STDOUT, drop_overwritten, write_all
 
 _CHUNK = 64 * 1024
 _LONGEST_LINE = 64 * 1024  # bytes of a line that are held back

@@ -15,12 +15,12 @@ import contextlib
 import os
 import queue
 import re
-import select
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from unitagent.system import safe_output
+from unitagent.system.output_streams import STDERR, STDOUT, write_all
 from unitagent.workload.output_log import OutputLog, OutputPart, OutputStream
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from unitagent.workload.output_log import OutputPage, OutputPart
 
-STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _LINES = 20
 _LINE_BYTES = 1000
@@ -111,21 +110,6 @@ class BlockingWriter:
         with self._lock:
             count, self._written = self._written, 0
         self._on_written(count)
-
-
-def write_all(sink: int, data: bytes) -> None:
-    """Write all of ``data``, however long the reader takes.
-
-    Raises:
-        OSError: the reader is gone, or the disk is full.
-
-    """
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(sink, view) :]
-        except BlockingIOError:  # another process made the shared description non-blocking
-            select.select((), (sink,), ())
 
 
 class OutputRelay:
@@ -249,6 +233,10 @@ class OutputCapture:
     def streams(self) -> list[str]:
         """The names of the streams that are kept."""
         return [_NAMES[number] for number in self._relays]
+
+    def set_listener(self, listener: Callable[[bytes], None] | None) -> None:
+        """Pass all whole lines to ``listener``, too, as they come; None for nobody."""
+        self._log.listener = listener
 
     def open_pipes(self, generation: int) -> dict[int, int]:
         """Open the pipes of the next workload; return their writing ends by descriptor, which the caller

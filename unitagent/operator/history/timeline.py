@@ -15,6 +15,7 @@ from unitagent.operator.terminal import Style
 from unitagent.system import safe_output
 
 FAULT, GAP = "X", "!"
+START = "s"  # below the chart: what a start, which the chart shows with this letter, was made of
 # Later states cover earlier ones, so that a short restart is visible in a chart of a day.
 LETTERS = {
     InstanceState.HEALTHY: "#",
@@ -55,6 +56,7 @@ class Timeline:
     Attributes:
         faults: the first failure of each generation that failed, with what was found out about it later.
         gaps: where events are missing, so that a state may be outdated.
+        starts: what each start of the engine was made of.
         generations: when each generation began.
 
     """
@@ -65,6 +67,7 @@ class Timeline:
     spans: tuple[Span, ...] = ()
     faults: tuple[HistoryEvent, ...] = ()
     gaps: tuple[HistoryEvent, ...] = ()
+    starts: tuple[HistoryEvent, ...] = ()
     generations: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -91,8 +94,9 @@ def build_timeline(
         end=max(last, first),
         ranks=tuple(sorted({event.rank for event in events})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=tuple(one for one in _explain_faults(events) if one.at >= first),
-        gaps=tuple(one for one in events if one.kind is EventKind.GAP and one.at >= first),
+        faults=_select_kind([*_explain_faults(events)], EventKind.FAILURE, first),
+        gaps=_select_kind(events, EventKind.GAP, first),
+        starts=_select_kind(events, EventKind.ENGINE, first),
         generations={number: at for number, at in _find_generations(events) if at >= first},
     )
 
@@ -104,6 +108,10 @@ def _explain_faults(events: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
         if one.kind is EventKind.FAILURE:
             clause = found.get(one.generation, "")
             yield replace(one, detail=f"{one.detail}; {clause}") if clause else one
+
+
+def _select_kind(events: Sequence[HistoryEvent], kind: EventKind, first: float) -> tuple[HistoryEvent, ...]:
+    return tuple(one for one in events if one.kind is kind and one.at >= first)
 
 
 def _build_spans(events: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
@@ -158,7 +166,7 @@ def draw_chart(unit: str, line: Timeline, width: int, style: Style = _PLAIN) -> 
         letters = _paint_letters(scale.draw_row(rank).rstrip(), style)
         rows.append(f"{f'rank {rank}':<{len(label)}}{letters}".rstrip())
     rows += _format_legend(style)
-    for mark, events in ((FAULT, line.faults), (GAP, line.gaps)):
+    for mark, events in ((FAULT, line.faults), (GAP, line.gaps), (START, line.starts)):
         for one in events:
             rows += style.wrap(safe_output.escape_line(one.detail), f"{mark} {format_time(one.at)}  ")
     return "\n".join(rows)
