@@ -7,7 +7,7 @@ import re
 import select
 import signal
 import subprocess
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -134,25 +134,33 @@ def test_one_instance_needs_no_prefix(files: tuple[Path, Path]) -> None:
         unit.close()
 
 
-def test_a_reader_that_is_stuck_or_gone_delays_no_end() -> None:
-    for gone in (False, True):
+@pytest.fixture
+def piped() -> Iterator[Callable[[str], tuple[Local, int]]]:
+    """Start a Unit whose stdout is a pipe, and wait for output; nobody reads it."""
+    units: list[Local] = []
+
+    def start(script: str) -> tuple[Local, int]:
         ear, mouth = os.pipe()
-        unit = Local("--size", "2", "--", "sh", "-c", "yes", stdout=mouth, stderr=subprocess.DEVNULL)
+        units.append(Local("--size", "2", "--", "sh", "-c", script, stdout=mouth, stderr=subprocess.DEVNULL))
         os.close(mouth)
-        try:
-            until(lambda ear=ear: select.select((ear,), (), (), 0)[0], "they write")  # type: ignore[misc]
-            if gone:
-                os.close(ear)
-                assert unit.popen.wait(DEADLINE) > 0, (
-                    "without guard, a workload that lost its reader has failed"
-                )
-                continue
-            began = time.monotonic()
-            assert unit.interrupt() == 0
-            assert time.monotonic() - began < 60
-            os.close(ear)
-        finally:
-            unit.close()
+        until(lambda: select.select((ear,), (), (), 0)[0], "they write")
+        return units[-1], ear
+
+    yield start
+    for unit in units:
+        unit.close()
+
+
+def test_a_reader_that_is_stuck_delays_no_end(piped: Callable[[str], tuple[Local, int]]) -> None:
+    unit, ear = piped("head -c 1000000 /dev/zero; exec sleep 1000")
+    assert unit.interrupt() == 0
+    os.close(ear)
+
+
+def test_a_reader_that_is_gone_is_gone_for_the_workloads(piped: Callable[[str], tuple[Local, int]]) -> None:
+    unit, ear = piped("while echo goes on; do sleep 0.05; done")
+    os.close(ear)
+    assert unit.popen.wait(DEADLINE) > 0, "without guard, a workload that ends has failed"
 
 
 def test_a_terminal_shows_colours_and_sentences() -> None:
