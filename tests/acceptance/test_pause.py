@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -59,7 +60,10 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
     assert (seen["failure"]["rank"], seen["failure"]["reason"]) == (1, "signal")
     assert {one["state"] for one in seen["instances"]} == {"idle"}
     table = unitagent("status", "--unit", UNIT, "--http-address", unit.address(1)).stdout
-    assert "restarts are paused for" in table.splitlines()[0]
+    assert re.search(
+        r": stopped for .*: restarts are paused for .*; `unitagent resume` starts it", table.splitlines()[0]
+    )
+    assert re.search(r"\nrestarts are paused until \d{4}-.*; `unitagent resume` ends the pause\n", table)
     row = next(row for row in get(unit, "/metrics").splitlines() if row.startswith("unitagent_pause_until"))
     assert float(row.split()[1]) > time.time() + 500
 

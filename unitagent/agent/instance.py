@@ -47,10 +47,11 @@ from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
+from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
+from unitagent.workload.output_relay import OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection

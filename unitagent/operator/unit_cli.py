@@ -43,6 +43,9 @@ from unitagent.system.safe_output import escape_json, escape_line, print_text, p
 
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
+_ENDED = (
+    "no rank is left that could do that: all have left or are silent; `unitagent events` says how it ended"
+)
 
 
 class OrderTimeoutError(UnitAgentError):
@@ -215,6 +218,8 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
+        if kind is not OrderKind.DRAIN and all(record.left for record in snapshot.records.values()):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
             raise UnitAgentError(_refuse_restart(pause))
         order_to_send = replace(order_to_send, generation=snapshot.generation)
@@ -324,13 +329,20 @@ async def _wait_until_done(
             print_text(f"{settings.unit}: {state}", sys.stderr)
             shown = state
         if limit is not None and time.monotonic() - began > limit:
-            raise OrderTimeoutError(f"not done within {limit:g} s (--timeout), {state}; the order stands")
+            raise OrderTimeoutError(
+                f"not done within {limit:g} s (--timeout), {state}; the order stands, and `unitagent status` "
+                "says what it waits for"
+            )
     print_text(f"{settings.unit}: {progress.outcome} after {time.monotonic() - began:.1f} s", sys.stderr)
 
 
 async def _follow_progress(store: Store, progress: OrderProgress, settings: Settings) -> AsyncIterator[str]:
     """Yield how far the order is until it is done; an embedded store ends with rank 0, any other is only
     unreachable.
+
+    Raises:
+        UnitAgentError: no rank is left that could carry it out.
+
     """
     answered = time.monotonic()
     while True:
@@ -345,5 +357,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
                 progress.note_outage(time.monotonic())
         if progress.observe_snapshot(snapshot, time.monotonic()):
             return
+        if progress.is_hopeless(snapshot):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         yield progress.describe(snapshot)
         await asyncio.sleep(_EVERY)
