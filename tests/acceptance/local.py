@@ -9,20 +9,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from tests.ports import free_port
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
-T = TypeVar("T")
-
-DEADLINE = 120.0  # seconds; catches a hang, promises no speed
 UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 MODULE = ["-m", "unitagent"]
 UNITAGENT = [sys.executable, *MODULE]
@@ -32,16 +30,6 @@ WORKLOAD = [
     "-c",
     'env >"$0/new.$RANK_ID"; mv "$0/new.$RANK_ID" "$0/$UNIT_GENERATION.$RANK_ID"; exec sleep 1000',
 ]
-
-
-def until(look: Callable[[], T], why: str) -> T:
-    """Return the first true answer of ``look``; rest as long as a look took, for it may be a command."""
-    deadline = (began := time.monotonic()) + DEADLINE
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {why}"
-        time.sleep(max(0.02, time.monotonic() - began))
-        began = time.monotonic()
-    return found
 
 
 def clean(**variables: str) -> dict[str, str]:
@@ -155,9 +143,7 @@ class LocalUnit:
 
     def close(self) -> None:
         self._remember()
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait(DEADLINE)
+        kill_family(self.popen)
         for process in self.survivors():
             with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
                 process.kill()

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
 from tests.store.content import GARBAGE, Words, writes
+from tests.waiting import until
 
 FIELDS = ["born", "version", "failure", "order", "r0", "h0", "b0", "r1", "h1", "b1", "r1024", "rx"]
 GROWTH = 6 << 20  # bytes

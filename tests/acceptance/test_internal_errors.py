@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import DEADLINE, LocalUnit, until
+from tests.acceptance.local import LocalUnit
 from tests.acceptance.solo import Solo
 from tests.ports import served_port
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 FAILING = """

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, command_line, until
+from tests.acceptance.local import command_line
 from tests.acceptance.solo import Solo
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 PROGRAMS = Path(__file__).parent / "programs"

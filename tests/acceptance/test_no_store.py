@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
+from tests.acceptance.local import UNITAGENT, clean, unitagent
 from tests.groups import cannot_save, one_sentinel, primary_and_replica
 from tests.ports import free_port
 from tests.servers import Server, running
 from tests.store.test_access import Certificates
+from tests.waiting import DEADLINE, until
 
 SECRET = "wr0ng"  # noqa: S105
 Url = Callable[[Path], contextlib.AbstractContextManager[str]]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, unitagent, until
-from tests.network.waiting import throughout
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
+from tests.waiting import throughout, until
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Agent, until
+from tests.process.conftest import Agent
+from tests.waiting import until
 from unitagent.system import procfs
 
 Start = Callable[..., Agent]

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
-from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, enter, program, until
+from tests.process.conftest import NAMESPACE, ROOT, Agent, enter, program
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 from unitagent.workload import signals
 

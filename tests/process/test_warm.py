@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.process.conftest import PROGRAMS, Agent, until
+from tests.process.conftest import PROGRAMS, Agent
+from tests.processes import has_ended
+from tests.waiting import until
 from unitagent.system import procfs
 from unitagent.workload import liveness, warm_gate, warm_process, warm_record
 from unitagent.workload.environment import OF_GENERATION, GangInfo, build_environment
@@ -352,7 +354,7 @@ def test_nothing_is_left_but_the_gate_and_nothing_of_that_after_the_agent(start:
     assert (stopped["stuck"], stopped["left"]) == (None, [])
     if not agent.pid1:
         gate = agent.event("settled")["gate"]
-        until(lambda: procfs.read_process(gate) is None, "the gate has ended")
+        until(lambda: has_ended(gate), "the gate has ended")
 
 
 def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
@@ -362,7 +364,7 @@ def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
         gate = agent.event("settled")["gate"]
         until(lambda: len(procfs.find_descendants(gate)) == 0, "it has forked the next one")
         os.kill(agent.pid, signal.SIGKILL)
-        until(lambda: not (seen := procfs.read_process(gate)) or not seen.alive, "the gate has ended")
+        until(lambda: has_ended(gate), "the gate has ended")
         main = procfs.read_process(agent.event("spawned")["pid"])
         assert main is not None
         procfs.signal_process(main)
