@@ -101,25 +101,26 @@ class LocalUnit:
         seen: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return seen
 
+    def ask(self, rank: int = 0) -> dict[str, Any]:
+        """The same from the agent itself, at a tenth of the cost; empty while there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address(rank)}/status", timeout=5) as answer:
+                seen: dict[str, Any] = json.load(answer)
+        except (OSError, http.client.HTTPException):
+            return {}
+        return seen
+
     def ready(self, generation: int = 1) -> dict[str, Any]:
-        """Wait until it serves in this generation."""
+        """Wait until it serves in this generation; rank 0's status then."""
 
         def look() -> dict[str, Any]:
             assert self.popen.poll() is None, self.output.read_text()
-            if not self._serves(generation):  # a look costs less than a command
-                return {}
-            seen = self.status()
+            seen = self.ask()
             return seen if seen.get("ready") and seen["generation"] >= generation else {}
 
-        return until(look, f"ready in generation {generation}")
-
-    def _serves(self, generation: int) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self.address(0)}/status", timeout=5) as answer:
-                seen = json.load(answer)
-        except (OSError, http.client.HTTPException):
-            return False
-        return bool(seen["ready"]) and seen["generation"] >= generation
+        seen = until(look, f"ready in generation {generation}")
+        self._remember()
+        return seen
 
     def probe(self, kind: str, rank: int) -> subprocess.CompletedProcess[str]:
         return unitagent("probe", kind, "--address", self.address(rank))

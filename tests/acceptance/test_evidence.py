@@ -58,7 +58,7 @@ def units() -> Iterator[list[LocalUnit | Solo]]:
 
 
 def detail(unit: LocalUnit) -> str:
-    failure = unit.status().get("failure")
+    failure = unit.ask().get("failure")
     return str(failure["detail"]) if failure else ""
 
 

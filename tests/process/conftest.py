@@ -110,6 +110,10 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
         agent.close()
 
 
+# For what the agent is no part of: as PID 1 it would only be the same once more.
+AS_SUBREAPER = pytest.mark.parametrize("start", ["subreaper"], indirect=True)
+
+
 @pytest.fixture
 def group(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A control group of our own below the v1 hierarchy that the test names."""

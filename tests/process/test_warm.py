@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.conftest import PROGRAMS, Agent
+from tests.process.conftest import AS_SUBREAPER, PROGRAMS, Agent
 from tests.processes import has_ended
 from tests.waiting import until
 from unitagent.system import procfs
@@ -69,10 +69,19 @@ def compare(cold: Any, warm: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {cold!r} became {warm!r}"]
 
 
-@pytest.mark.parametrize("python", VERSIONS.values(), ids=VERSIONS)
-@pytest.mark.parametrize("options", [[], ["-u", "-X", "utf8"], ["-I"]], ids=" ".join)
+OPTIONS: tuple[tuple[str, ...], ...] = ((), ("-u", "-X", "utf8"), ("-I",))
+# Of Python and its options the agent knows nothing, so as PID 1 one case is enough.
+CASES = [
+    pytest.param("subreaper", path, options, id=f"subreaper-{' '.join(options)}-{version}")
+    for version, path in VERSIONS.items()
+    for options in OPTIONS
+]
+CASES.append(pytest.param("pid1", Path(sys.executable), (), id="pid1", marks=pytest.mark.root))
+
+
+@pytest.mark.parametrize(("start", "python", "options"), CASES, indirect=["start"])
 def test_nothing_that_a_process_sees_tells_warm_from_cold(
-    start: Start, tmp_path: Path, python: Path, options: list[str]
+    start: Start, tmp_path: Path, python: Path, options: tuple[str, ...]
 ) -> None:
     argv = [str(python), *options, MIRROR]
     (cold,) = look(start, tmp_path, *argv, warm=False)
@@ -80,6 +89,7 @@ def test_nothing_that_a_process_sees_tells_warm_from_cold(
     assert compare(cold, warm) == []
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(
     "program",
     [["-m", "mirror"], ["-c", "from mirror import main; main(); raise SystemExit(3)"], ["./mirror.py"]],
@@ -195,6 +205,7 @@ UNCLEAN = {
 }
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(("why", "text"), UNCLEAN.items(), ids=UNCLEAN)
 def test_imports_that_cannot_be_shared_start_cold(start: Start, tmp_path: Path, why: str, text: str) -> None:
     (tmp_path / "unclean.py").write_text(text)
@@ -216,6 +227,7 @@ IMPORTED = {
 }
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(("module", "program"), IMPORTED.values(), ids=IMPORTED)
 @pytest.mark.parametrize("warm", [[], ["--warm", "imported"]], ids=["cold", "warm"])
 def test_what_imports_change_is_there(
@@ -229,6 +241,7 @@ def test_what_imports_change_is_there(
     assert not warm or agent.event("start")["warm"]
 
 
+@AS_SUBREAPER
 def test_a_gate_may_print_while_python_starts(start: Start, tmp_path: Path) -> None:
     text = "import sys\nprint('hello', file=sys.stderr, flush=True)\nsys.customized = True"
     (tmp_path / "sitecustomize.py").write_text(text)
@@ -237,12 +250,14 @@ def test_a_gate_may_print_while_python_starts(start: Start, tmp_path: Path) -> N
     assert outcome(start("--warm", "json", "--", *command, env=env))["warm"]
 
 
+@AS_SUBREAPER
 def test_a_report_is_short_however_many_modules_are_absent(start: Start) -> None:
     names = ",".join(f"no_such_module_{number}" for number in range(400))
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     assert outcome(start("--warm", f"json,{names}", *command))["warm"]
 
 
+@AS_SUBREAPER
 def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -> None:
     (tmp_path / "unclean.py").write_text(UNCLEAN["starts 1 threads"])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
@@ -251,11 +266,13 @@ def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -
     assert outcome(agent)["warm"]
 
 
+@AS_SUBREAPER
 def test_modules_that_are_not_installed_are_passed_over(start: Start) -> None:
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     assert outcome(start("--warm", "no_such_module,json.nor_this,json", *command))["warm"]
 
 
+@AS_SUBREAPER
 def test_without_any_module_the_start_is_cold(start: Start) -> None:
     how = outcome(start("--warm", "no_such_module", "--", sys.executable, "-c", "raise SystemExit(3)"))
     assert "none of its modules is installed" in how["why"]
@@ -279,6 +296,7 @@ def test_a_gate_that_hangs_costs_the_start_after_next_its_warmth(start: Start) -
     assert [how["warm"] for how in agent.events("start")] == [True, False]
 
 
+@AS_SUBREAPER
 def test_a_file_that_has_changed_since_its_import_starts_cold(start: Start, tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("")
@@ -288,6 +306,7 @@ def test_a_file_that_has_changed_since_its_import_starts_cold(start: Start, tmp_
     assert how["why"] == f"{module} has changed since it was imported"
 
 
+@AS_SUBREAPER
 def test_the_stamps_of_files_are_what_finds_changes(start: Start, tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("")
@@ -316,6 +335,7 @@ def test_children_come_from_templates(start: Start, how: str) -> None:
     assert agent.output()[1] == ""
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(
     ("how", "why"),
     [
