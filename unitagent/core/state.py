@@ -196,11 +196,11 @@ def gang_members(state: State, ranks: Iterable[int] | None = None) -> Iterator[R
     if state.workload.gang is None:
         return
     incarnations, records, mine = state.workload.gang.incarnations, state.store.records, state.config.rank
-    for rank in range(len(incarnations)) if ranks is None else sorted(ranks):
-        if rank != mine and rank < len(incarnations):
-            record = records.get(rank)
-            if record is not None and record.incarnation == incarnations[rank]:
-                yield record
+    everybody = range(len(incarnations))
+    for rank in everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody):
+        record = records.get(rank)
+        if rank != mine and record is not None and record.incarnation == incarnations[rank]:
+            yield record
 
 
 def watched_peers(state: State) -> tuple[Record, ...]:
