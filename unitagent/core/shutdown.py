@@ -126,7 +126,7 @@ def _drain_follower(state: State, since: float) -> Result:
 
 def _leader_stopped(state: State) -> bool:
     """Whether rank 0's workload of my generation is certainly gone."""
-    leader = next(gang_members(state, (0,)), None)
+    leader = next(iter(gang_members(state, (0,))), None)
     if leader is None:
         return True
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED

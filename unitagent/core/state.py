@@ -7,7 +7,7 @@ counts: an agent that leaves may still drain, and one that drains may be isolate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -189,18 +189,21 @@ def log(level: Level, text: str, event: str = "", failure: Failure | None = None
     return (Log(level, text, event, failure),)
 
 
-def gang_members(state: State, ranks: Iterable[int] | None = None) -> Iterator[Record]:
+def gang_members(state: State, ranks: Iterable[int] | None = None) -> list[Record]:
     """The current records of the other members of my gang, without those whose rank has another
     incarnation now; of these ranks alone, if they are given. In the order of their ranks.
     """
     if state.workload.gang is None:
-        return
+        return []
     incarnations, records, mine = state.workload.gang.incarnations, state.store.records, state.config.rank
     everybody = range(len(incarnations))
-    for rank in everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody):
-        record = records.get(rank)
-        if rank != mine and record is not None and record.incarnation == incarnations[rank]:
-            yield record
+    return [
+        record
+        for rank in (everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody))
+        if rank != mine
+        and (record := records.get(rank)) is not None
+        and record.incarnation == incarnations[rank]
+    ]
 
 
 def watched_peers(state: State) -> tuple[Record, ...]:
