@@ -4,12 +4,13 @@ apart, and what would differ starts cold.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,10 @@ def look(
     """What a process and its child see, in each of its lives."""
     seen = folder / ("warm" if warm else "cold")
     seen.mkdir(exist_ok=True)
+    mutant = more.pop("mutant", ())
     options = [
         *more.pop("options", ()),
-        *(["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []),
+        *(["--warm", "json,decimal", *mutant] if warm else []),
     ]
     agent = start(*options, "--again", str(times - 1), "--", *argv, str(seen), **more)
     code, output = agent.finish(), agent.output()
@@ -146,24 +148,49 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
-def test_each_mutant_of_the_gate_is_told_apart(tmp_path: Path, change: tuple[str, str]) -> None:
+@contextlib.contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Start harnesses as subreapers, for the time of a block."""
     agents: list[Agent] = []
 
     def start(*arguments: str, **popen: Any) -> Agent:
-        agents.append(Agent(tmp_path, *arguments, **popen))
+        agents.append(Agent(folder, *arguments, **popen))
         return agents[-1]
 
     try:
-        (cold,) = look(start, tmp_path, sys.executable, MIRROR, warm=False, prefix=STRANGE)
-        (warm,) = look(
-            start, tmp_path, sys.executable, MIRROR, warm=True, prefix=STRANGE, mutant=["--mutant", *change]
-        )
-    except AssertionError:
-        return  # it did not even start warm
+        yield start
     finally:
         for agent in agents:
             agent.close()
+
+
+def look_at_strange(folder: Path, *mutant: str, warm: bool) -> dict[str, Any]:
+    """What a process sees in strange surroundings, in which no test is named."""
+    env = {name: text for name, text in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    with starting(folder) as start:
+        (life,) = look(
+            start, folder, sys.executable, MIRROR, warm=warm, prefix=STRANGE, mutant=mutant, env=env
+        )
+    return life
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return look_at_strange(tmp_path_factory.mktemp("cold"), warm=False)
+
+
+def test_without_a_mutant_nothing_is_told_apart(tmp_path: Path, cold: dict[str, Any]) -> None:
+    assert compare(cold, look_at_strange(tmp_path, warm=True)) == []
+
+
+@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
+def test_each_mutant_of_the_gate_is_told_apart(
+    tmp_path: Path, cold: dict[str, Any], change: tuple[str, str]
+) -> None:
+    try:
+        warm = look_at_strange(tmp_path, "--mutant", *change, warm=True)
+    except AssertionError:
+        return  # it did not even start warm
     assert compare(cold, warm) != []
 
 
