@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, unitagent, until
-from tests.network.waiting import throughout
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
+from tests.waiting import throughout, until
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
 
     os.kill(status["instances"][1]["pid"], signal.SIGKILL)
     until(lambda: "restarts are paused for" in get(unit, "/readyz"), "it is stopped, and says why")
-    until(lambda: not unit.status(1)["ready"], "rank 1 says so, too; its status may be a moment old")
-    throughout(lambda: not unit.status(1)["ready"], "it started in the pause", 1.0, pause=0.1)
+    until(lambda: not unit.ask(1)["ready"], "rank 1 says so, too; its status may be a moment old")
+    throughout(lambda: not unit.ask(1)["ready"], "it started in the pause", 1.0, pause=0.1)
     seen = unit.status(1)
     assert (seen["phase"], seen["generation"], seen["ready"]) == ("restarting", 2, False)
     assert (seen["failure"]["rank"], seen["failure"]["reason"]) == (1, "signal")

@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import unitagent, until
+from tests.acceptance.local import unitagent
 from tests.acceptance.solo import Solo
 from tests.servers import running
+from tests.waiting import until
 from unitagent.operator.list_cli import format_units
 from unitagent.operator.terminal import Style
 

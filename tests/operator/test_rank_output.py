@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.operator.terminals import Terminal
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 from unitagent.operator.rank_output import RankLines
 from unitagent.operator.terminal import Style, format_rank
 
