@@ -56,6 +56,8 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     yield from _format_secrets(status.get("secrets"))
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
+    if spares := status.get("spares"):
+        yield f"spares: {spares['message']}"
     yield from _format_start(status.get("start"))
     yield from _format_past("last ordered restart", status.get("last_order"), now)
     yield from _format_past("last failure", status["failure"], now)
