@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.bounds import ROUND_TRIP
-from unitagent.core.model import Gang
+from unitagent.core.model import Gang, Restart
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Starts:
         self.began: dict[int, float] = {}
         self._stood: dict[tuple[str, int], float] = {}  # since when
         self._first_answers: dict[str, float] = {}  # of each agent's contact
-        self._spawned: set[tuple[str, str]] = set()
+        self._spawned: dict[tuple[str, str], float] = {}
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
         self._leaders: dict[str, Gang] = {}
@@ -55,7 +55,7 @@ class Starts:
         self._new_port(gang)
         self._one_of_each(one, gang)
         self._no_overlap(one, gang)
-        self._spawned.add((one.incarnation, gang.id))
+        self._spawned[one.incarnation, gang.id] = self.watch.world.now
         if gang.generation in self.began and not self.watch.plan.guard:
             self.watch.pauses.check_rejoin(one, gang)
         self.gangs.setdefault(gang.generation, []).append(gang)
@@ -63,6 +63,23 @@ class Starts:
             self.began[gang.generation] = self.watch.world.now
             self.watch.pauses.check_start(gang)
             self.watch.endings.check_budget()
+
+    def ran_before(self, one: Instance, moment: float) -> bool:
+        """Whether this instance is of a generation that had begun by then."""
+        return any(
+            who == one.incarnation and self.began[_read_generation(gang)] <= moment
+            for who, gang in self._spawned
+        )
+
+    def count_ended(self) -> int:
+        """How many generations have ended of which somebody told the store that it had started."""
+        words = self.watch.world.boards.words
+        told = {
+            _read_generation(gang)
+            for (who, gang), at in self._spawned.items()
+            if words.get(who, float("-inf")) > at
+        }
+        return len(told - {max(self.began)})
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
@@ -159,8 +176,9 @@ class Starts:
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
         """Whether the store has lost that this one started before it showed it to any of the new gang, and
         has had no word of it since: a store that forgot tells nobody that a Unit runs. Its first word may
-        cross the last one of the barrier (seed 70000207). A Unit of one waits for no others, so there it may
-        come whenever the new one had joined.
+        cross the last one of the barrier (seed 70000207), and those on the other side of a split store do not
+        count (seed 50062 of the critical moments). A Unit of one waits for no others, so there it may come
+        whenever the new one had joined.
         """
         boards = self.watch.world.boards
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
@@ -168,7 +186,8 @@ class Starts:
         late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
         returned = boards.returned.get(other.incarnation, float("inf"))
         crossed = returned > self.watch.world.now - ROUND_TRIP
-        return untold and (late or crossed or other.last_answer <= boards.lost_at)
+        silent = other.last_answer <= boards.lost_at or boards.are_apart(new[0].host, other.host)
+        return untold and (late or crossed or silent)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
@@ -226,10 +245,13 @@ class Starts:
 
     def _is_frozen_beyond_split(self, one: Instance, other: Instance) -> bool:
         """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
-        nobody can ask it, and its watchdog counts from that word (seed 14521).
+        nobody can ask it, and its watchdog counts from that word (seed 14521). If all that knew it were
+        rebuilt meanwhile, the end of the split changes nothing (seed 59129 of the critical moments).
         """
-        boards, world = self.watch.world.boards, self.watch.world
-        apart = boards.old is not None and boards.of(one.host) is not boards.of(other.host)
+        world, boards = self.watch.world, self.watch.world.boards
+        lost = other.host in boards.losing and other.last_answer > boards.split_at
+        unknown = lost and world.plan.restart is Restart.RECREATE
+        apart = unknown or boards.are_apart(one.host, other.host)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:
@@ -240,3 +262,7 @@ class Starts:
         return other.incarnation in gang.incarnations or other.in_contact_since(
             world.now - world.bounds.waking
         )
+
+
+def _read_generation(gang_id: str) -> int:
+    return int(gang_id.split(":", maxsplit=1)[0])

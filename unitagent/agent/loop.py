@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
-from unitagent.agent.launch import Launch, Launcher
+from unitagent.agent.launch import NEVER_WARM, Launch, Launcher
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -27,7 +27,7 @@ from unitagent.core import isolation
 from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.state import State, describe_rank, make_failure
+from unitagent.core.state import State, describe_rank, has_news, make_failure
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.core.status import measure_recovery
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
@@ -42,6 +42,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.engine_starts import EngineStarts
     from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.warm_starts import WarmStarts
@@ -57,15 +58,6 @@ _SHARED_MEMORY = 30  # checks between two samples of the resources that the work
 _RETRY_PAUSE = 1.0  # seconds before failed work is tried again
 _TURNS_TO_SEND = 3  # of the event loop, until an exchange that was begun is sent
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
-_NEVER_WARM = {
-    "kind": "cold",
-    "why": "UNIT_WARM=off",
-    "fork_seconds": None,
-    "saved_seconds": None,
-    "late_imports": {},
-    "next": {"kind": "cold", "why": "UNIT_WARM=off"},
-    "message": None,
-}
 
 
 class Components(Struct, frozen=True, kw_only=True):
@@ -105,6 +97,7 @@ class Agent:
         self._stop_grace = 0.0
         self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
+        self._engine: EngineStarts | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
         self._port = self._next_port = 0
@@ -157,7 +150,12 @@ class Agent:
         warm = self._components.warm
         if warm is not None:
             return warm.report_start(self.state.config.rank)
-        return _NEVER_WARM if self._launch is not None else None
+        return NEVER_WARM if self._launch is not None else None
+
+    @property
+    def engine_report(self) -> dict[str, Any] | None:
+        """What the last start of the engine was made of; None if its lines are not known."""
+        return None if self._engine is None else self._engine.report_status(self.state.config.rank)
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -243,6 +241,8 @@ class Agent:
             self._components.hook.observe_events(self.state, events)
         if self._components.warm is not None:
             self._components.warm.observe_step(self.state, self._launch)
+        if self._engine is not None:
+            self._engine.observe_step(self.state)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
@@ -386,21 +386,27 @@ class Agent:
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
             pid = self._components.workload.spawn(
-                launch.argv,
-                launch.env,
-                launch.required_processes,
-                ports=ports,
-                generation=gang.generation,
+                launch.argv, launch.env, launch.required_processes, ports=ports, generation=gang.generation
             )
         except CommandError as error:
             _log.error("%s", error)
             self._enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
+        self._follow_start(launch, gang.generation)
         report = None if self._components.warm is None else self._components.warm.starter.report
         self._enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
         self._components.metrics.observe_start(warm=report is not None and report.warm)
         self._monitor.start_probes(launch, health=self.state.config.health)
         _log.info("started process %d: %s", pid, launch.describe_command())
+
+    def _follow_start(self, launch: Launch, generation: int) -> None:
+        if self._engine is None and launch.phase_lines:
+            from unitagent.agent.engine_starts import EngineStarts  # noqa: PLC0415 (few engines are known)
+
+            output = self._components.workload.output
+            self._engine = EngineStarts(self._components.history, self._tasks, output.set_listener)
+        if self._engine is not None:
+            self._engine.begin(launch.phase_lines, generation)
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -490,11 +496,3 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
         metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
         metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))
-
-
-def has_news(before: State, now: State) -> bool:
-    """Whether more has happened than time passing and an exchange starting."""
-    store = before.store.leases is now.store.leases and before.store.records is now.store.records
-    same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
-    unfinished = before.shutdown is now.shutdown and before.recovery is now.recovery
-    return not (store and same and unfinished and before.generation == now.generation)

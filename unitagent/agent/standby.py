@@ -89,6 +89,7 @@ class StandbyAnswers:
             "endpoint": None,
             "secrets": None,
             "start": None,
+            "engine": None,
             "standby": {"since": self._since, "reason": self._claimant.why, "number": self._number},
             "spares": self._describe_spares(),
             **files,
