@@ -176,21 +176,6 @@ def test_who_comes_back_to_its_own_rank_has_it_at_once(state: str) -> None:
 
 
 @story
-async def test_a_numbered_spare_leaves_a_rank_that_never_joined_to_its_own_instance() -> None:
-    server = FakeServer()
-    async with held(server) as beating:
-        beating[1].cancel()
-        await asyncio.sleep(0.05)
-        board = server.state.board
-        del board.records[1], board.holders[1], board.beats[1]
-        claim = claimed(server, spare=Spare.BEYOND)
-        await asyncio.sleep(TAKEOVER + LEASE + 0.3)
-        assert not claim.done()
-        beating[2].cancel()
-        assert (await claim).me.rank == 2
-
-
-@story
 async def test_of_two_spares_the_one_with_the_lower_number_takes_a_lost_rank() -> None:
     server = FakeServer()
     async with held(server) as beating:
@@ -425,6 +410,7 @@ class Looks:
             {rank: holder(rank) for rank in range(SIZE)},
         )
         self.takeover = timing.takeover
+        self.generation, self.lost_only = 4, False
 
     def at(self, now: float, *, age: float = 99.0, beats: dict[int, int] | None = None) -> int | None:
         """The rank that is free; ``beats`` are the holders' counts, 1 where nothing else is said."""
@@ -432,9 +418,11 @@ class Looks:
         shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
         gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
         self.leases = self.leases.after_reply(shown, now, gap, keep=known)
-        reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
+        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, age=age)
         self.takeover = find_longest_takeover(reply, self.takeover)
-        return find_free_rank(reply, self.leases, SPARE, self.timing, takeover=self.takeover)
+        return find_free_rank(
+            reply, self.leases, SPARE, self.timing, takeover=self.takeover, lost_only=self.lost_only
+        )
 
 
 @pytest.fixture
@@ -460,6 +448,16 @@ def test_a_place_of_my_own_comes_before_a_lower_rank(looks: Looks) -> None:
     looks.records[0] = replace(looks.records[0], left=True)
     looks.records[2] = replace(looks.records[2], ip=SPARE.ip, port=SPARE.port, netns=SPARE.netns)
     assert looks.at(0) == 2
+
+
+@pytest.mark.parametrize(("generation", "last"), [(1, None), (2, 0)])
+def test_a_numbered_spare_leaves_a_rank_that_never_joined_to_its_own_instance_until_the_unit_has_run(
+    looks: Looks, generation: int, last: int | None
+) -> None:
+    looks.generation, looks.lost_only = generation, True
+    del looks.records[0]
+    found = [looks.at(now, beats={1: now, 2: now}) for now in range(9)]
+    assert found == [None] * 7 + [last] * 2
 
 
 def test_what_i_did_not_see_is_no_silence(looks: Looks) -> None:

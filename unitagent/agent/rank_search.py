@@ -114,7 +114,8 @@ class RankSearch:
         """
         if self.reply is None or self._home is None or self.stands_by:
             return False
-        return is_uncontested(self.reply, self._home, self._me)
+        forgotten = self._leases.find_hidden(self._home, besides=self._me.incarnation)
+        return forgotten is None and is_uncontested(self.reply, self._home, self._me)
 
     def find_holder_to_ask(self, now: float) -> Record | None:
         """Return a holder on whose answer the next step depends: early enough to know at its takeover that it
@@ -218,7 +219,7 @@ class RankSearch:
         if not self.settled:
             return _UNSETTLED
         unheld = [rank for rank in range(size) if not _find_holder(reply, rank) and rank != self._home]
-        if self._lost_only and unheld:
+        if self._lost_only and unheld and not _has_run(reply):
             return f"{format_ranks(unheld)} never joined, and are left to their own instances"
         return explain_all_held(size)
 
@@ -334,17 +335,19 @@ def find_free_rank(
     for a lease: the store may have lost its data while all holders are alive. If the store is older than a
     lease by its own clock, which may have been set, I watch for as long as a connected holder needs to write.
     ``takeover`` is the longest of all holders that I have read: an agent lives by its own lease, which may be
-    longer than mine. With ``lost_only`` I leave ranks that nobody has held to others, except my own.
+    longer than mine. With ``lost_only`` I leave ranks that nobody has held to others, except my own, until
+    the Unit has run.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
     if not aged and not settled:
         return None
+    ran = _has_run(reply) and is_settled(leases, takeover)  # all ranks were held: the store forgot who is not
     places = [
         rank
         for rank in sorted(range(me.size), key=lambda rank: rank != home)
         if not _was_held_lately(rank, leases, me, takeover)
-        and (not lost_only or rank == home or _find_holder(reply, rank))
+        and (not lost_only or rank == home or _find_holder(reply, rank) or ran)
     ]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
     free = (
@@ -353,6 +356,11 @@ def find_free_rank(
         if _has_left(rank, reply) or (settled and _is_free(rank, reply, leases, takeover, heard or {}))
     )
     return next(mine, next(free, None))
+
+
+def _has_run(reply: Reply) -> bool:
+    """Whether the store shows that this Unit has run, so that each rank was held."""
+    return reply.generation > 1 or any(one.begun or one.state.started for one in reply.records.values())
 
 
 def is_settled(leases: Leases, seconds: float) -> bool:
