@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.simulation.claimant import Claimant
 from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
+from unitagent.agent.rank_search import Spare
 from unitagent.core import actions as act
 from unitagent.core import decide, isolation, probe_answers, rank_ownership
 from unitagent.core.events import (
@@ -93,17 +94,28 @@ class Instance:
         if self.secret:
             world.signers[self.incarnation] = self.secret
         port = PROBE_PORT if world.plan.probes else 0
-        auto = world.plan.auto
-        rank = NO_RANK if auto else slot
+        spare = self._find_kind_of_spare()
         me = Record(
-            rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
+            rank=slot, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
         )
         me = replace(me, lease=world.plan.lease, **odd)
-        self._start(me)
-        if auto:
-            Claimant(self, me)
-        else:
+        self.claimant: Claimant | None = None
+        if spare is None:
+            self._start(me)
             world.schedule(0.0, self._look_at_clock)
+        else:
+            placeless = replace(me, rank=NO_RANK)
+            self._start(placeless)
+            self.claimant = Claimant(self, me if spare is Spare.HOME else placeless, spare)
+
+    def _find_kind_of_spare(self) -> Spare | None:
+        """How it looks for a rank; None where it has one for certain."""
+        plan = self.world.plan
+        if self.slot >= plan.size:
+            return Spare.BEYOND
+        if plan.auto:
+            return Spare.ANY if plan.spares else Spare.NONE
+        return Spare.HOME if plan.spares else None
 
     def _start(self, me: Record, *, claimed: bool = False) -> None:
         epoch = self._wall - self.skew
@@ -208,9 +220,13 @@ class Instance:
 
     def signal(self) -> None:
         """SIGTERM to the agent."""
-        if self.alive:
-            self.asked = self.world.now if self.asked is None else self.asked
+        if not self.alive:
+            return
+        self.asked = self.world.now if self.asked is None else self.asked
+        if self.claimant is None or self.rank != NO_RANK:
             self.handle_event(StopAsked)
+        elif not self.paused:
+            self.claimant.end()
 
     def freeze(self, *, machine: bool = False) -> None:
         """SIGSTOP to the agent. Its watchdog goes on, unless the whole machine stands still."""

@@ -15,6 +15,11 @@ from unitagent.core.model import CoreConfig, Record
 from unitagent.settings import Settings
 
 
+def may_be_replaced(settings: Settings) -> bool:
+    """Whether a spare may have taken the rank of this instance; with an embedded store there is none."""
+    return settings.spares > 0 and (settings.redis_url or settings.redis_url_file) is not None
+
+
 def build_core_config(
     settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None
 ) -> CoreConfig:
@@ -32,7 +37,7 @@ def build_core_config(
         "incarnation": me.incarnation,
         "probes": settings.http_port != 0,
         "health": health,
-        "claimed": settings.rank is None,
+        "claimed": settings.rank is None or may_be_replaced(settings),
         "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.has_embedded_store,
         "epoch": time.time() - time.monotonic(),

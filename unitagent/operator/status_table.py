@@ -58,6 +58,7 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     yield from _format_secrets(status.get("secrets"))
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
+    yield from _format_message("spares", status.get("spares"))
     yield from _format_message("start", status.get("start"))
     yield from _format_message("engine", status.get("engine"))
     yield from _format_past("last ordered restart", status.get("last_order"), now)

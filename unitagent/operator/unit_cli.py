@@ -22,6 +22,7 @@ from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record, format_ranks
 from unitagent.core.observed_status import find_pause, status_from_store
+from unitagent.core.spares import describe_spares
 from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
@@ -38,6 +39,7 @@ from unitagent.settings import Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis_store import RedisStore
+from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
@@ -141,10 +143,24 @@ async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring)
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
+    seen["spares"] = await _load_spares(settings, seen["size"], keys)
     report = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
     if report.pop("phase", None) != seen["phase"]:  # rank 0 sees something else than the store shows
         report.pop("conditions", None)
+    if report.get("spares") is None:
+        report.pop("spares", None)
     return seen | report
+
+
+async def _load_spares(settings: Settings, size: int, keys: Keyring) -> dict[str, Any] | None:
+    """Load the list of spares; None if the Unit has none."""
+    url = find_directions(settings, None, keys)
+    spares = UnitSpares(settings.unit, url, size=size, timeout=_ANSWER_TIMEOUT, keys=keys)
+    try:
+        listed = await spares.read()
+    finally:
+        await spares.close()
+    return describe_spares(listed, settings.lease) if listed else None
 
 
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
