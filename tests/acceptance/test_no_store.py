@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
+from tests.acceptance.local import UNITAGENT, clean, unitagent
 from tests.groups import cannot_save, one_sentinel, primary_and_replica
 from tests.ports import free_port
 from tests.servers import Server, running
 from tests.store.test_access import Certificates
+from tests.waiting import DEADLINE, until
 
 SECRET = "wr0ng"  # noqa: S105
 Url = Callable[[Path], contextlib.AbstractContextManager[str]]
@@ -80,9 +81,9 @@ def full_disk(folder: Path) -> Iterator[str]:
 
 CAUSES: dict[str, tuple[Url, str, str]] = {
     "nobody": (nobody, "Connection refused", "start the server"),
-    "name": (no_such_name, "no-such-host.invalid:6379 cannot be reached: Name", "correct the name"),
+    "name": (no_such_name, "no-such-host.invalid:6379 cannot be reached: Name", "correct the host name"),
     "password": (locked, "refused the user or password", "correct them"),
-    "none": (lambda at: locked(at, "redis://{}"), "wants a password", "redis://:PASSWORD@HOST"),
+    "none": (lambda at: locked(at, "redis://{}"), "requires a password", "redis://:PASSWORD@HOST"),
     "user": (lambda at: plain(at, "redis://nobody:wr0ng@{}"), "refused the user", "correct them"),
     "database": (lambda at: plain(at, "redis://{}/99"), "does not have the database", "databases"),
     "TLS": (lambda at: plain(at, "rediss://{}"), "does not answer in time", "write redis://"),
@@ -92,12 +93,17 @@ CAUSES: dict[str, tuple[Url, str, str]] = {
     "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is not a sentinel", "write redis://"),
     "sentinel": (lambda at: sentinel(at, "redis://{}"), "lacks a command", "redis+sentinel://HOST"),
     "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is not a node of a cluster", "write redis://"),
-    "disk": (full_disk, "cannot save to its disk", "make room"),
+    "disk": (full_disk, "cannot save to its disk", "free disk space"),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("rank", ["0", "auto"])
-@pytest.mark.parametrize("cause", CAUSES)
+# Who claims a rank asks the store another way, and is refused in the same words.
+CLAIMED = ("nobody", "password", "database", "replica", "no sentinel", "disk")
+
+
+@pytest.mark.parametrize(
+    ("cause", "rank"), [*((cause, "0") for cause in CAUSES), *((cause, "auto") for cause in CLAIMED)]
+)
 def test_the_last_line_says_where_why_and_what_to_do(tmp_path: Path, cause: str, rank: str) -> None:
     url, why, remedy = CAUSES[cause]
     with url(tmp_path) as given:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, until, watchdog
+from tests.acceptance.local import watchdog
 from tests.acceptance.solo import Solo
 from tests.process.conftest import NAMESPACE
+from tests.processes import has_ended
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 LEASE, PROMISED = 5.0, 2.0  # UNIT_LEASE_SECONDS; by how much later everything is dead
@@ -87,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for watched in started:
         for process in (*watched.services, *watched.workload):
-            procfs.signal_process(process)
+            procfs.kill_process(process)
         watched.agent.close()
 
 
@@ -108,7 +110,7 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     failure = watched.agent.status()["failure"]
     assert failure["signal"] == signal.SIGKILL
     assert "was unresponsive for longer than a lease, so the watchdog killed it" in failure["detail"]
-    procfs.signal_process(watched._runs("sleep 1000"))  # which is another's doing
+    procfs.kill_process(watched._runs("sleep 1000"))  # which is another's doing
     watched.agent.ready(above=watched.generation + 1)
     assert "out of memory, or killed from outside" in watched.agent.status()["failure"]["detail"]
 
@@ -139,7 +141,7 @@ def test_a_killed_agent_takes_its_workload_along(start: Start) -> None:
     watched = start()
     watched.signal(signal.SIGKILL)
     until(lambda: gone(watched.workload), "the workload is dead")
-    until(lambda: procfs.read_process(watched.watchdog) is None, "so is the watchdog")
+    until(lambda: has_ended(watched.watchdog), "so is the watchdog")
     assert alive(watched.stranger)
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 from unitagent.store.address import parse_store_url
 from unitagent.system import working_directory
 
@@ -119,7 +120,7 @@ def test_a_folder_that_is_gone_ends_no_agent_without_a_word(
     unit = start("sh", "-c", f"{TELLS} while [ -e {here} ]; do sleep .1; done; exit 3")
     unit.waits_for(f"workload in {here}, generation 1.")
     shutil.rmtree(here)
-    unit.waits_for("the folder that this agent was started in cannot be entered any more")
+    unit.waits_for("the directory that this agent was started in cannot be entered any more")
 
 
 def test_files_that_a_url_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, until
+from tests.acceptance.local import UNIT, LocalUnit
 from tests.groups import cannot_save
 from tests.operator.command import run
 from tests.ports import free_port
 from tests.servers import Server, running
+from tests.waiting import until
 from unitagent.operator.doctor.doctor_cli import check_gpus
 from unitagent.workload import leftovers
 
@@ -122,7 +123,7 @@ def test_a_store_that_cannot_save_is_mended_at_its_disk(tmp_path: Path) -> None:
     rights = checks["rights"][0]
     assert "cannot save to its disk" in rights["detail"]
     assert rights["detail"].count("cannot save") == 1
-    assert "make room" in rights["remedy"]
+    assert "free disk space" in rights["remedy"]
     assert "ACL" not in rights["remedy"]
 
 

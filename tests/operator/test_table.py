@@ -9,7 +9,7 @@ import pytest
 from tests.probes import agents
 from unitagent.core.summary import summarize
 from unitagent.operator.status_table import format_table
-from unitagent.operator.terminal import Style, cut_lines
+from unitagent.operator.terminal import Column, Style, cut_lines, format_columns, measure_text
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -29,17 +29,17 @@ def row(connected: bool = True, **changes: Any) -> str:
 
 def condition(**changes: Any) -> dict[str, Any]:
     told = {"type": "StoreReachable", "status": "False", "reason": "StoreSilent", "since": 1.0}
-    return {**told, "message": "the store does not answer; the Unit goes on", **changes}
+    return {**told, "message": "the store does not answer; the Unit continues", **changes}
 
 
 def test_a_condition_that_is_not_met_says_since_when() -> None:
     (gone,) = [line for line in lines(conditions=[condition()]) if "the store" in line]
     assert gone.startswith("since 1970-01-01T")
-    assert gone.endswith(": the store does not answer; the Unit goes on")
+    assert gone.endswith(": the store does not answer; the Unit continues")
 
 
 def test_one_that_never_was_has_no_since_and_one_that_is_met_is_not_told() -> None:
-    assert "the store does not answer; the Unit goes on" in lines(conditions=[condition(since=None)])
+    assert "the store does not answer; the Unit continues" in lines(conditions=[condition(since=None)])
     assert lines(conditions=[condition(status="True")]) == lines(conditions=[]) == lines()
 
 
@@ -167,6 +167,16 @@ def test_how_it_was_started_is_told_where_that_could_be_in_two_ways() -> None:
     assert f"start: {told}" in lines(start={"message": told})
     assert not any(line.startswith("start:") for line in lines(start={"message": None}))
     assert not any(line.startswith("start:") for line in lines(start=None))
+
+
+def test_letters_of_two_columns_are_counted_as_such() -> None:
+    assert [measure_text(text) for text in ("ab", "節点", "e\u0301", "\uff48")] == [2, 4, 1, 2]
+    table = format_columns([Column("host"), Column("gen")], [["節点一", "1"], ["node-a", "2"]], Style())
+    assert [measure_text(line.rpartition(" ")[0]) for line in table[1:]] == [7, 7]
+    assert cut_lines(["節" * 30], 40, 1) == ["… 1 more lines"], "it takes two rows"
+    lines = Style(width=40).wrap("模型 " * 30, "last failure ")
+    assert max(map(measure_text, lines)) <= 40
+    assert "".join(lines).replace(" ", "").removeprefix("lastfailure") == "模型" * 30
 
 
 def test_the_start_of_a_known_engine_is_told() -> None:

@@ -33,7 +33,7 @@ from unitagent.core.events import (
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
-from unitagent.core.state import initial_state, make_failure
+from unitagent.core.state import State, initial_state, make_failure
 from unitagent.core.state_parts import Shutdown
 from unitagent.core.status import last_leader_contact
 
@@ -86,6 +86,8 @@ class Instance:
         self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
         self._count = self._sent = self._next_port = 0
+        self._judged: State | None = None
+        self._ready = False
         odd = dict(world.odd.get(slot, {}))
         self.secret = str(odd.pop("secret", ""))
         self.odd = bool(odd or self.secret)
@@ -477,5 +479,7 @@ class Instance:
 
     @property
     def ready(self) -> bool:
-        """What its ``/readyz`` says."""
-        return self.alive and probe_answers.is_ready(self.state)
+        """What its ``/readyz`` says, which follows from its state alone."""
+        if self._judged is not self.state:
+            self._judged, self._ready = self.state, probe_answers.is_ready(self.state)
+        return self.alive and self._ready

@@ -422,11 +422,14 @@ class Lookout:
         """6: what happens to the store turns no readiness off, not for a moment. A Unit that restarts because
         it was blinded has to be ready again first.
         """
-        if one.incarnation not in self._served or self.world.healed or one.ready:
+        if one.incarnation not in self._served or self.world.healed:
+            return
+        of_the_store = isinstance(event, Exchanged | StoreFailed | PeerAnswered)
+        if not (self.watch.blinded or of_the_store) or one.ready:
             return
         if self.watch.blinded:
             self._served = set()
-        elif isinstance(event, Exchanged | StoreFailed | PeerAnswered):
+        else:
             self.watch.report_violation(
                 "6 readyz", f"{one.incarnation} is not ready any more because of the store"
             )

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from unitagent.agent.engine_starts import EngineStarts
     from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
-    from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.output_log import OutputPage
     from unitagent.workload.usage import ProcessUsage
@@ -73,7 +73,7 @@ class Components(Struct, frozen=True, kw_only=True):
     warmer: FileWarmer | None = None
     hook: HookRunner | None = None
     evidence: EvidenceTrigger | None = None
-    warm: WarmStarts | None = None
+    warm: WarmStartScheduler | None = None
 
 
 class Agent:

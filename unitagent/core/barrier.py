@@ -21,7 +21,7 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
@@ -29,6 +29,7 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    describe_trouble,
     gang_members,
     is_observed,
     is_still_mine,
@@ -43,6 +44,7 @@ from unitagent.core.state import (
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on missing ranks; the interval grows
+CONFIRM_AGAIN = 1.0  # seconds between two looks of those who have all confirmed, and have yet to beat again
 
 
 def enter_generation(state: State) -> Result:
@@ -80,7 +82,7 @@ def _has_to_look_first(state: State) -> bool:
     """Whether to read the store first, to learn what became of my generation: I was isolated, or
     without guard rank 0 may have been rebuilt, so that my container must be rebuilt, too.
     """
-    follows = not state.leads and state.in_gang and state.shutdown.draining is None
+    follows = not state.ends_whole_unit and state.in_gang and state.shutdown.draining is None
     return state.workload.cut_off or follows
 
 
@@ -105,7 +107,7 @@ def _waits_to_rejoin(state: State) -> bool:
     """Whether it is outside a generation that may continue without it. An agent that drains has ended
     its part.
     """
-    outside = state.workload.cut_off and not state.leads and state.shutdown.draining is None
+    outside = state.workload.cut_off and not state.ends_whole_unit and state.shutdown.draining is None
     return outside and not _has_generation_died(state)
 
 
@@ -120,21 +122,21 @@ def _has_generation_died(state: State) -> bool:
     return stands and not runs and is_observed(state, state.config.timing.takeover)
 
 
-def confirm_ahead(state: State) -> Result:
+def confirm_in_advance(state: State) -> Result:
     """Confirm the gang of the last start with the very record that enters its next generation, if all of its
     members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
     it. If it comes to another gang, that one is confirmed in its turn.
     """
     if state.me.gang or not state.connected or state.now < earliest_start(state):
         return state, ()
-    roster = _foresee_roster(state)
+    roster = _predict_roster(state)
     if not roster or find_unproven(state, roster):
         return state, ()
     gang = build_gang(state.me.generation, roster)
     return update_record(state.with_barrier(confirmed=tuple(roster)), gang=gang.id), ()
 
 
-def _foresee_roster(state: State) -> list[Record]:
+def _predict_roster(state: State) -> list[Record]:
     """The members of my last gang with the port that rank 0 has, or will choose; empty if they cannot meet
     again as they are.
     """
@@ -221,16 +223,18 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if not unanimous or is_paused(state) or not _shows_the_present(state, roster):
+    if not unanimous or is_paused(state):
         return state, ()
-    if not is_still_mine(state):
+    if not _shows_the_present(state, roster):  # all of us look again soon, which is a heartbeat of each
+        return state.with_store(next_beat=min(state.store.next_beat, state.now + CONFIRM_AGAIN)), ()
+    if state.config.size == 1 and not is_still_mine(state):  # nobody else knows of a successor
         return look_for_successor(state), ()
     return start_workload(state, gang)
 
 
 def _has_just_come(state: State) -> bool:
     """Whether my change brought me, or the master port, to this barrier: before it nobody saw all ranks here.
-    A mere confirmation is awaited by nobody but as the last one.
+    Nobody waits for a confirmation unless it is the last one missing.
     """
     before = state.store.previous
     if before is None or not counts_at_barrier(state, before):
@@ -271,7 +275,7 @@ def _is_check_due(state: State) -> bool:
     return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
 
 
-def awaits_port(state: State) -> bool:
+def is_waiting_for_port(state: State) -> bool:
     """Whether I am looking for the master port: before I have it, nobody can start."""
     idle = state.config.rank == 0 and state.me.state is InstanceState.IDLE
     return idle and state.me.master_port == 0 and state.barrier.finding_port == state.me.generation
@@ -297,7 +301,7 @@ def _propose_new_generation(state: State) -> State:
     whom only the store has forgotten.
     """
     held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
-    if not state.leads or not held:
+    if not state.ends_whole_unit or not held:
         return state
     return state.with_generation(state.me.generation + 1).with_store(notify=True)
 
@@ -427,6 +431,8 @@ def report_missing(state: State) -> Result:
 
 def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words."""
+    if state.workload.cut_off and state.workload.alone and not state.connected:
+        return state.workload.alone  # how the others are is not known
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
     known = everybody.keys() | foreign
@@ -440,18 +446,20 @@ def explain_missing(state: State) -> str:
     parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
     if not state.connected:
-        parts.append("the store does not answer")
+        parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
-        parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
+        parts.append(f"the pause before a restart lasts another {format_age(left)} (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
         parts.append(describe_pause(state, state.me.pause))
     if parts:
         return "; ".join(parts)
     gang = build_gang(state.me.generation, there)
     unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
+    if not unconfirmed:
+        return "all ranks have confirmed; after an outage of the store each has to show that it is alive"
     return f"no confirmation from {format_ranks(unconfirmed)} yet"
 
 

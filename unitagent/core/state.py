@@ -7,7 +7,7 @@ counts: an agent that leaves may still drain, and one that drains may be isolate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -156,7 +156,7 @@ class State(Struct, frozen=True, kw_only=True):
         return self.workload.exit is not None and self.workload.exit.status == 0
 
     @property
-    def leads(self) -> bool:
+    def ends_whole_unit(self) -> bool:
         """Whether my end ends the whole Unit: I am rank 0, or the Unit is guarded."""
         return self.config.guard or self.config.rank == 0
 
@@ -197,16 +197,21 @@ def log(level: Level, text: str, event: str = "", failure: Failure | None = None
     return (Log(level, text, event, failure),)
 
 
-def gang_members(state: State) -> Iterator[Record]:
+def gang_members(state: State, ranks: Iterable[int] | None = None) -> list[Record]:
     """The current records of the other members of my gang, without those whose rank has another
-    incarnation now.
+    incarnation now; of these ranks alone, if they are given. In the order of their ranks.
     """
     if state.workload.gang is None:
-        return
-    for rank, incarnation in enumerate(state.workload.gang.incarnations):
-        record = state.store.records.get(rank)
-        if rank != state.config.rank and record is not None and record.incarnation == incarnation:
-            yield record
+        return []
+    incarnations, records, mine = state.workload.gang.incarnations, state.store.records, state.config.rank
+    everybody = range(len(incarnations))
+    return [
+        record
+        for rank in (everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody))
+        if rank != mine
+        and (record := records.get(rank)) is not None
+        and record.incarnation == incarnations[rank]
+    ]
 
 
 def watched_peers(state: State) -> tuple[Record, ...]:
@@ -218,7 +223,7 @@ def watched_peers(state: State) -> tuple[Record, ...]:
     if size <= (ALL_BEATS if rank == 0 else SMALL_UNIT):
         return tuple(gang_members(state))
     near = {*find_neighbours(rank, size), *((0,) if find_relay(rank, size) == 0 else ())}
-    return tuple(record for record in gang_members(state) if record.rank in near)
+    return tuple(gang_members(state, near))
 
 
 def find_relay(rank: int, size: int) -> int:
@@ -320,6 +325,11 @@ def describe_rank(state: State, rank: int) -> str:
     """A rank for people: with its address, so that they find the machine."""
     record = state.me if rank == state.config.rank else state.store.records.get(rank)
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
+
+
+def describe_trouble(state: State) -> str:
+    """Why the store does not answer, in parentheses; "" if nothing is known of it."""
+    return f" ({state.store.trouble})" if state.store.trouble else ""
 
 
 def format_clock(state: State, at: float) -> str:

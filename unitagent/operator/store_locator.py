@@ -7,12 +7,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
+from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, choose_private_address, locate_store
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
+from unitagent.system.addresses import bind_tcp
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import NAME_PATTERN
@@ -21,11 +22,6 @@ _ELSEWHERE = (
     "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), or the store "
     "(UNIT_REDIS_URL)"
 )
-
-
-def has_store_url(settings: Settings) -> bool:
-    """Whether the settings name a store; without one, rank 0 runs the embedded store."""
-    return settings.redis_url is not None or settings.redis_url_file is not None
 
 
 def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
@@ -43,7 +39,7 @@ def adopt_unit(settings: Settings) -> Settings:
     """Return the settings with the Unit of the agent in this container, if one answers; for a command that
     names neither a Unit nor a store. Blocks.
     """
-    if has_store_url(settings):
+    if not settings.has_embedded_store:
         return settings
     try:
         seen = ask_own_agent(settings, settings.keys)
@@ -57,7 +53,7 @@ def adopt_unit(settings: Settings) -> Settings:
 
 def explain_place(settings: Settings, error: StoreError) -> StoreError:
     """Return the error, or what to do where a command can know neither an agent nor a store. Blocks."""
-    if has_store_url(settings) or settings.master_address or not settings.http_port:
+    if not settings.has_embedded_store or settings.master_address or not settings.http_port:
         return error
     try:
         seen = ask_own_agent(settings, settings.keys)
@@ -93,14 +89,25 @@ def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Key
         StoreError: there is a secret, and no agent that proves to know it reports where rank 0 is.
 
     """
-    if has_store_url(settings):
+    if not settings.has_embedded_store:
         leader = None
     elif keys and settings.http_port:
         leader = _find_proven_leader(settings, status, keys)
     else:
         leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
+        if status and status.get("size") == 1 and not settings.insecure and _is_address_here(leader):
+            leader = choose_private_address(leader)  # where a Unit of one without a secret has its store
     observer = replace(settings, rank=1, master_address=leader)
     return locate_store(observer, "", keys).url
+
+
+def _is_address_here(address: str) -> bool:
+    """Whether this host has an address."""
+    try:
+        bind_tcp(address, 0).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:
@@ -121,4 +128,6 @@ def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys:
 
 def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:
     """Find the store for a command that belongs to no Unit; may ask an agent, which blocks."""
-    return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)
+    return find_directions(
+        settings, ask_own_agent(settings, keys) if settings.has_embedded_store else None, keys
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from unitagent.system.host_port import bracket_ipv6, join_host_port
+from unitagent.system.interface_variables import ADDRESSES, SERVICE_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,10 +28,6 @@ OF_GENERATION = frozenset(
 """Variables that another generation may have other values of."""
 
 _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
-
-# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod next to a Service named "vllm"; engines expect
-# a number.
-_LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
 # Not ${RANK_ID}: that is a shell variable, which has the same value.
 _NAMES = "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)"
@@ -114,7 +111,7 @@ def has_placeholder(word: str) -> bool:
 
 
 def _is_hidden(name: str, value: str) -> bool:
-    return name in _REMOVED or name == MARKER or (name in _LINKS and value.startswith("tcp://"))
+    return name in _REMOVED or name == MARKER or (name in SERVICE_LINKS and value.startswith("tcp://"))
 
 
 def _make_rank_variables(gang: GangInfo) -> dict[str, str]:
@@ -138,8 +135,7 @@ def _make_defaults(gang: GangInfo) -> dict[str, str]:
         # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
         "NCCL_SOCKET_IFNAME": f"={interface}" if interface else "",
         "GLOO_SOCKET_IFNAME": interface,
-        "VLLM_HOST_IP": gang.rank_ip,
-        "SGLANG_HOST_IP": gang.rank_ip,
+        **dict.fromkeys(ADDRESSES, gang.rank_ip),
         "MASTER_ADDR": gang.master_address,
         # Read by Megatron's example scripts and many like them, and by Lightning.
         "NNODES": str(gang.size),
