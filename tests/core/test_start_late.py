@@ -243,3 +243,17 @@ def test_a_unit_of_one_starts_after_an_outage_when_no_other_claims_its_rank() ->
     assert unit.take() == []
     unit.wait(2)
     assert unit.take() == ["0 spawn 1"]
+
+
+def test_a_claim_from_before_an_outage_may_have_a_successor() -> None:
+    """Its answer was lost, and the store shows it once more (seed 82675 of the critical moments)."""
+    unit = Unit(2, **CALM).formed()
+    late, board = unit.agents[1], unit.store.board
+    claim = replace(late.me, state=InstanceState.WAITING, generation=0, gang="", master_port=0, pid=None)
+    fresh = initial_state(late.config, claim, unit.now).with_store(ever_answered=True)
+    unit.agents[1] = fresh.with_barrier(reached=late.barrier.reached)
+    board.records[1] = claim
+    unit.wait(1)
+    assert unit.take() == []
+    unit.wait(2)
+    assert unit.take() == ["1 spawn 1"]

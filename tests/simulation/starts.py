@@ -178,12 +178,12 @@ class Starts:
         has had no word of it since: a store that forgot tells nobody that a Unit runs. Its first word may
         cross the last one of the barrier (seed 70000207), and those on the other side of a split store do not
         count (seed 50062 of the critical moments). A Unit of one waits for no others, so there it may come
-        whenever the new one had joined.
+        whenever the new one had joined, or be out of contact (seed 83230).
         """
         boards = self.watch.world.boards
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
         untold = all(old.id not in one.shown for one in new)
-        late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
+        late = self.watch.plan.size == 1 and (other.contact is None or other.contact > new[0].joined)
         returned = boards.returned.get(other.incarnation, float("inf"))
         crossed = returned > self.watch.world.now - ROUND_TRIP
         silent = other.last_answer <= boards.lost_at or boards.are_apart(new[0].host, other.host)

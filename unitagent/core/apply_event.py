@@ -163,7 +163,7 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         previous=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,
-        joined=state.now if holds and store.joined is None else store.joined,
+        joined=_date_claim(state) if holds and store.joined is None else store.joined,
         clock=reply.now,
         records=_keep_newest(state, reply.records),
         former=_find_forgotten_holder(state, reply),
@@ -171,6 +171,14 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         order=reply.order,
         foreign=reply.foreign,
     )
+
+
+def _date_claim(state: State) -> float:
+    """Since when I may hold my rank, which the store shows for the first time. If contact was lost meanwhile, I
+    may have claimed it before that, and somebody else since.
+    """
+    contact = state.store.leases.contact
+    return state.started if contact is None and state.store.ever_answered else state.now
 
 
 def _find_own_record(state: State) -> Record | None:
