@@ -174,8 +174,8 @@ def _take_snapshot(state: State, reply: Reply) -> State:
 
 
 def _date_claim(state: State) -> float:
-    """Since when I may hold my rank, which the store shows for the first time. If contact was lost meanwhile, I
-    may have claimed it before that, and somebody else since.
+    """Since when I may hold my rank, which the store shows for the first time. If contact was lost
+    meanwhile, I may have claimed it before that, and somebody else since.
     """
     contact = state.store.leases.contact
     return state.started if contact is None and state.store.ever_answered else state.now
