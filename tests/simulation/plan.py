@@ -58,6 +58,8 @@ class Plan:
         strict: as ``UNIT_STRICT``.
         spares: instances beyond the size, which take the ranks of those that are lost.
         embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
+        keeper: what the death of a keeper means, ``restart-unit`` or ``relaunch``; empty where there are none,
+            as in all worlds that seeds draw.
 
     """
 
@@ -88,6 +90,7 @@ class Plan:
     faults_from: float
     faults_span: float
     embedded: bool = False
+    keeper: str = ""
     spares: int = 0
 
     @property
@@ -129,6 +132,8 @@ class Plan:
             drain=5.0,
             deregister=1.0,
             max_restarts=self.max_restarts,
+            keeper=bool(self.keeper),
+            relaunch=self.keeper == "relaunch",
             backoff=(0.0, 0.5, 1.0),
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
+from unitagent.core.actions import Action, FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
     check_peers,
@@ -21,8 +21,15 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
+from unitagent.core.keepers import (
+    are_keepers_alike,
+    explain_keepers,
+    find_keepers,
+    has_keepers_of,
+    start_keeper,
+)
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
-from unitagent.core.probe_answers import describe_absence
+from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
     Result,
@@ -147,6 +154,7 @@ def _foresee_roster(state: State) -> list[Record]:
         and not (record.asked or record.left or record.failed)
         for record in others
     )
+    fit = fit and are_keepers_alike(others)
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
 
 
@@ -157,6 +165,7 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
         incarnations=tuple(record.incarnation for record in roster),
         ips=tuple(record.ip for record in roster),
         master_port=roster[0].master_port,
+        keepers=find_keepers(roster),
     )
 
 
@@ -170,12 +179,12 @@ def start_late(state: State) -> Result:
     if not (named and roster and state.store.current and is_still_mine(state)):
         return state, ()
     started = [one for one in shown.values() if one.gang == named and one.state.started]
-    if not any(_is_present(state, one) for one in started):
+    if not any(is_present(state, one) for one in started):
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
     replaced = state.config.rank in rebuilt  # while I slept: the instance that has my rank now may run
-    if gang.id != named or replaced or (rebuilt and state.config.guard):
+    if gang.id != named or replaced or (rebuilt and state.config.guard) or not has_keepers_of(state, gang):
         return state, ()
     others = (one for one in roster if one.rank != state.config.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
@@ -203,7 +212,19 @@ def advance_barrier(state: State) -> Result:
         return state, ()
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
-    gang = build_gang(state.me.generation, roster)
+    if not are_keepers_alike(roster):
+        return _await_keepers(state, roster), ()
+    return _agree_on_gang(state, build_gang(state.me.generation, roster), roster)
+
+
+def _await_keepers(state: State, roster: list[Record]) -> State:
+    """Wait until the keepers that some still have have ended, unless a generation has started meanwhile."""
+    apart = any(record.state.started and record.gang != state.me.gang for record in roster)
+    return _propose_new_generation(state) if apart else state
+
+
+def _agree_on_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
+    """Confirm this gang, or start it once all have."""
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
         state = state.with_store(notify=True, last_to_act=False)
@@ -234,10 +255,10 @@ def _shows_the_present(state: State, roster: list[Record]) -> bool:
     contact, joined = state.store.leases.contact, state.store.joined
     if state.workload.gang is None and contact is not None and joined is not None and contact <= joined:
         return True
-    return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
+    return all(is_present(state, one) for one in roster if one.rank != state.config.rank)
 
 
-def _is_present(state: State, member: Record) -> bool:
+def is_present(state: State, member: Record) -> bool:
     """Whether it has come or beaten in this contact, or I do not read its heartbeats."""
     leases, one = state.store.leases, member.incarnation
     return leases.is_unknown(one) or leases.is_present(one)
@@ -338,8 +359,12 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}", "barrier")
-    return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
+    what = " for the keepers" if gang.starts_keepers else ""
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
+    spawn: tuple[Action, ...] = (Spawn(gang),)
+    if gang.starts_keepers:
+        state, spawn = start_keeper(state, gang)
+    return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -376,7 +401,9 @@ def report_missing(state: State) -> Result:
 
 
 def explain_missing(state: State) -> str:
-    """What keeps the barrier closed, in words."""
+    """What keeps the barrier closed, in words; for a workload these may be its keepers."""
+    if state.loads_keepers:
+        return describe_loading(state)
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
     known = everybody.keys() | foreign
@@ -388,6 +415,7 @@ def explain_missing(state: State) -> str:
         [_explain_absence(state, record) for record in there if not counts_at_barrier(state, record)]
     )
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
+    parts += explain_keepers(state, there)
     if not state.connected:
         parts.append("the store does not answer")
     elif not state.holds_rank:
