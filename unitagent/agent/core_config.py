@@ -14,9 +14,11 @@ from msgspec.structs import fields
 from unitagent.core.model import CoreConfig, Record
 from unitagent.settings import Settings
 
+_KEEPER_FAILURES = {"vllm": "relaunch"}  # an engine that goes on serving; others end with their keeper
+
 
 def build_core_config(
-    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None
+    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None, framework: str = ""
 ) -> CoreConfig:
     """Return the core's settings of the agent with this record.
 
@@ -25,6 +27,7 @@ def build_core_config(
         me: the agent's own record.
         health: rank 0 has a health check.
         failure_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
+        framework: that has completed the command; its keeper's death ends the engine, or does not.
 
     """
     computed: dict[str, Any] = {
@@ -35,6 +38,8 @@ def build_core_config(
         "claimed": settings.rank is None,
         "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
+        "keeper": settings.keeper is not None,
+        "relaunch": (settings.keeper_failure or _KEEPER_FAILURES.get(framework)) == "relaunch",
         "epoch": time.time() - time.monotonic(),
     }
     names = [field.name for field in fields(CoreConfig) if field.name not in computed]

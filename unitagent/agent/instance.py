@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
     from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStarts
     from unitagent.probes.answers import Answers
@@ -214,7 +215,10 @@ def _make_printable(hostname: str) -> str:
 def _fingerprint_settings(resolved: Resolved) -> str:
     """Fingerprint the user's command and environment, and the settings of the Unit."""
     return compute_fingerprint(
-        resolved.settings.command, resolved.settings.uniform, merge_user_environment(resolved)
+        resolved.settings.command,
+        resolved.settings.uniform,
+        merge_user_environment(resolved),
+        resolved.settings.keeper or (),
     )
 
 
@@ -231,7 +235,9 @@ async def _run_placed(
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, where, settings.stall, settings.termination_log)
-    history = HistoryWriter(membership.history, state, _make_keeper(settings, membership.history, state))
+    history = HistoryWriter(
+        membership.history, state, _make_history_keeper(settings, membership.history, state)
+    )
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -249,6 +255,7 @@ async def _run_placed(
             hook=_make_hook(settings, context),
             evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
+            keeper=_make_keeper_runner(settings, context, launcher, metrics, agent),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -269,18 +276,34 @@ async def _run_placed(
 
 def _make_first_state(settings: Settings, membership: Membership, launch: Launch) -> State:
     me, has_check = membership.me, launch.health_probe is not None
-    config = build_core_config(settings, me, health=has_check, failure_grace=launch.restart_grace)
+    config = build_core_config(
+        settings,
+        me,
+        health=has_check,
+        failure_grace=launch.restart_grace,
+        framework=launch.framework,
+    )
     state = initial_state(config, me, time.monotonic())
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
 
-def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
+def _make_history_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
     """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
     if settings.redis_url is not None or settings.redis_url_file is not None:
         return None
     from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
 
     return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
+
+
+def _make_keeper_runner(
+    settings: Settings, context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent
+) -> KeeperRunner | None:
+    if settings.keeper is None:
+        return None
+    from unitagent.agent.keeper_runner import KeeperRunner  # noqa: PLC0415 (few Units have keepers)
+
+    return KeeperRunner(launcher, metrics, agent.enqueue_event, context.reaper, context.inherited_signals)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:

@@ -86,6 +86,8 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
     settings = resolved.settings
     with working_directory.in_start_directory():
         command.check_command(settings.command, os.environ)
+        if settings.keeper is not None:
+            command.check_command(settings.keeper, os.environ)
     address = await find_instance_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await run_in_thread_or_here(

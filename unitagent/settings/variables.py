@@ -82,7 +82,7 @@ class Variable:
         """Return a value of this variable in a form that is safe for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return redaction.HIDDEN
-        if self.kind is SHELL:
+        if self.kind in (SHELL, COMMAND_LINE):
             return redaction.redact_text(text)
         return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
@@ -119,6 +119,13 @@ PAUSES = ValueType(
     setting_parsers.parse_durations, "a comma-separated list of seconds, each from 0 to 31536000"
 )
 INTERFACE = ValueType(setting_parsers.parse_interface, "the full name of one network interface, such as eth0")
+COMMAND_LINE = ValueType(
+    setting_parsers.parse_command_line, "a command in one line, whose words are quoted as in a shell"
+)
+READINESS = ValueType(
+    setting_parsers.parse_readiness,
+    "an http:// or https:// URL, tcp:PORT, file:PATH or log:PATTERN (a regular expression)",
+)
 ADDRESS = ValueType(setting_parsers.parse_address, "an IP address that the other instances can reach")
 HOST = ValueType(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
 LISTEN = ValueType(
@@ -387,6 +394,21 @@ class Settings:
     )
     warm_modules: tuple[str, ...] | None = _workload(
         "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
+    )
+
+    keeper: tuple[str, ...] | None = _workload(
+        "UNIT_KEEPER",
+        COMMAND_LINE,
+        "command on each rank that outlives generations and holds what is slow to load",
+    )
+    keeper_ready: str | None = _workload(
+        "UNIT_KEEPER_READY", READINESS, "how to tell that it holds that; the workload starts after that"
+    )
+    keeper_failure: str | None = _workload(
+        "UNIT_KEEPER_FAILURE",
+        _one_of("restart-unit", "relaunch"),
+        "its death restarts the Unit, or it is started again with the next restart",
+        known="relaunch with vLLM, else restart-unit",
     )
 
     evidence: float = _output(
