@@ -87,6 +87,11 @@ class KeptUnit:
         """The pid of the keeper that a rank started last."""
         return [one.pid for one in self.journal("keeper", "starts") if one.rank == rank][-1]
 
+    def find_keeper(self, rank: int, state: str) -> dict[str, Any]:
+        """The status of a rank whose keeper is in this state; else empty."""
+        seen = self.status(rank)
+        return seen if seen and seen["keeper"]["state"] == state else {}
+
     def remember(self) -> None:
         for agent in self.agents.values():
             if agent.poll() is None:
@@ -158,7 +163,8 @@ def test_no_workload_starts_before_the_last_keeper_holds(start: Start, tmp_path:
     (tmp_path / "slow.1").touch()
     unit = start()
     until(lambda: unit.journal("keeper", "holds"), "rank 0 holds")
-    seen = until(lambda: (now := unit.status()).get("keeper", {}).get("not_ready") == [1] and now, "1 waits")
+    seen = until(lambda: unit.find_keeper(0, "ready"), "rank 0 tells")
+    assert seen["keeper"]["not_ready"] == [1]
     assert seen["phase"] == "forming"
     assert "the keepers of rank 1 are not ready" in seen["conditions"][0]["message"]
     assert not unit.journal("engine")
@@ -175,9 +181,7 @@ def test_a_keeper_that_is_killed(start: Start, policy: str) -> None:
     old = [unit.keeper(rank) for rank in range(2)]
     os.kill(old[1], signal.SIGKILL)
     if policy == "relaunch":
-        gone = until(
-            lambda: (now := unit.status(1)).get("keeper", {}).get("state") == "absent" and now, "gone"
-        )
+        gone = until(lambda: unit.find_keeper(1, "absent"), "what is left of it is gone")
         assert gone["ready"]
         assert gone["generation"] == seen["generation"]
         os.kill(seen["instances"][0]["pid"], signal.SIGKILL)
@@ -223,9 +227,8 @@ def test_an_instance_that_is_replaced_restarts_all_keepers(start: Start) -> None
 def test_a_drain_ends_keepers_last_and_leaves_nothing(start: Start) -> None:
     unit = start()
     unit.ready()
-    drained = unitagent(
-        "drain", "--http-address", f"127.0.0.1:{unit.port}", "--wait", UNIT_ID=unit.env["UNIT_ID"]
-    )
+    where = ("--http-address", f"127.0.0.1:{unit.port}", "--unit", unit.env["UNIT_ID"])
+    drained = unitagent("drain", "--wait", *where)
     assert drained.returncode == 0, drained.stderr
     assert [agent.wait(DEADLINE) for agent in unit.agents.values()] == [0, 0], unit.read_output()
     until(lambda: not unit.survivors(), "no process is left")

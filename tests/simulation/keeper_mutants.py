@@ -58,10 +58,10 @@ KEEPER_MUTANTS = (
     ("a workload starts whatever its keepers do", _workloads_wait_for_no_keeper, 0),
     ("keepers end with their workloads", _keepers_end_with_their_workloads, 0),
     ("a broken group of keepers stays", _a_broken_group_stays, 0),
-    ("an agent ends before its keeper", _agents_leave_their_keepers, 0),
+    ("an agent ends before its keeper", _agents_leave_their_keepers, 3),
     ("an isolated keeper lives on", _isolated_keepers_live_on, 0),
     ("keepers start beside older ones", _keepers_start_beside_older_ones, 0),
-    ("a keeper that dies while it loads ends nothing", _who_dies_while_loading_is_missed_by_nobody, 0),
-    ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 0),
+    ("a keeper that dies while it loads ends nothing", _who_dies_while_loading_is_missed_by_nobody, 97),
+    ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
     ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 0),
 )

@@ -58,8 +58,7 @@ class Plan:
         strict: as ``UNIT_STRICT``.
         spares: instances beyond the size, which take the ranks of those that are lost.
         embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
-        keeper: what the death of a keeper means, ``restart-unit`` or ``relaunch``; empty where there are none.
-            No seed draws it, either.
+        keeper: what a keeper's death means, ``restart-unit`` or ``relaunch``; empty for none, as in any seed.
 
     """
 

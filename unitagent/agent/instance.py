@@ -255,7 +255,7 @@ async def _run_placed(
             hook=_make_hook(settings, context),
             evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
-            keeper=_make_keeper_runner(settings, context, launcher, metrics, agent),
+            keeper=_make_keeper_runner(settings, context, launcher, metrics, agent, warmer),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -297,13 +297,19 @@ def _make_history_keeper(settings: Settings, history: UnitHistory, state: State)
 
 
 def _make_keeper_runner(
-    settings: Settings, context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent
+    settings: Settings,
+    context: ProcessContext,
+    launcher: Launcher,
+    metrics: Metrics,
+    agent: Agent,
+    warmer: FileWarmer | None,
 ) -> KeeperRunner | None:
     if settings.keeper is None:
         return None
     from unitagent.agent.keeper_runner import KeeperRunner  # noqa: PLC0415 (few Units have keepers)
 
-    return KeeperRunner(launcher, metrics, agent.enqueue_event, context.reaper, context.inherited_signals)
+    processes = context.reaper, context.inherited_signals
+    return KeeperRunner(launcher, metrics, agent.enqueue_event, *processes, warmer)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from unitagent.agent.launch import Launcher
     from unitagent.core.model import Gang
     from unitagent.probes.metrics import Metrics
+    from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.reaper import Reaper
     from unitagent.workload.signals import InheritedSignals
 
@@ -57,6 +58,7 @@ class KeeperRunner:
     Args:
         launcher: completes its command for a gang.
         enqueue: takes an event for the core.
+        warmer: reads files meanwhile, and stops when the keeper reads them itself.
 
     """
 
@@ -67,8 +69,10 @@ class KeeperRunner:
         enqueue: Callable[..., None],
         reaper: Reaper,
         inherited: InheritedSignals,
+        warmer: FileWarmer | None = None,
     ) -> None:
         self._launcher, self._metrics, self._enqueue = launcher, metrics, enqueue
+        self._warmer = warmer
         self._process = KeeperProcess(reaper, inherited, on_exit=self._on_exit, on_line=self._read_line)
         self._readiness: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -86,11 +90,13 @@ class KeeperRunner:
     async def close(self, limit: float) -> None:
         """Kill what is left of it, which is nothing after an orderly end, and flush its output."""
         self._end_readiness()
-        if self._process.pid is not None:
+        if not self._process.is_over:
             await self._process.stop(0.0)
         await self._process.close(limit)
 
     def _start(self, gang: Gang) -> None:
+        if self._warmer is not None:
+            self._warmer.stop("the keeper started")
         try:
             launch = self._launcher.prepare_keeper(gang)
             check = self._make_check(launch.ready)

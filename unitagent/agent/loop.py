@@ -244,7 +244,7 @@ class Agent:
         events = self._components.history.observe_step(before, self.state, actions)
         if self._components.hook is not None and events:
             self._components.hook.observe_events(self.state, events)
-        if self._components.warm is not None:
+        if self._components.warm is not None and not self.state.loads_keepers:
             self._components.warm.observe_step(self.state, self._launch)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)

@@ -222,11 +222,10 @@ class Metrics:
         yield _make_counter("workload_starts", text, self._starts, "kind")
         text = "Failed health checks of rank 0's workload, those while it loads included."
         yield _make_counter("health_check_failures", text, {(): self._failed_checks})
-        if self._keeper_starts:
-            starts = {(): self._keeper_starts}
-            yield _make_counter("keeper_starts", "Starts of the keeper on this instance.", starts)
-            text = "Ends of the keeper on this instance, by exit code."
-            yield _make_counter("keeper_exits", text, self._keeper_exits, "code")
+        starts = {(): self._keeper_starts}
+        yield _make_counter("keeper_starts", "Starts of the keeper on this instance.", starts)
+        text = "Ends of the keeper on this instance, by exit code."
+        yield _make_counter("keeper_exits", text, self._keeper_exits, "code")
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
         told = "Time until the store answered an exchange."

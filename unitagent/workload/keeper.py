@@ -146,6 +146,11 @@ class KeeperProcess:
         self._reaper.watch_child(pid, self._on_main_exit, service=True)
         return pid
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is left, or none was started."""
+        return not self._group
+
     def owns_child(self, child: procfs.Process) -> bool:
         """Whether a child of ours, perhaps a zombie, is one that the keeper left behind."""
         return bool(self._group) and (child.group == self._group or leftovers.is_kept(child.pid))
