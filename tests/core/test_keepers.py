@@ -81,6 +81,7 @@ def test_a_keeper_that_dies_restarts_the_unit_or_is_replaced_with_the_next_resta
     unit.wait(1)
     if relaunch:
         assert unit.take() == ["1 end keeper 0"]
+        assert any("the keeper has ended; the workload runs on" in text for text in unit.said)
         assert unit.ready() == {0, 1}
         unit.crash(0)
         unit.wait(1)

@@ -255,7 +255,7 @@ async def _run_placed(
             hook=_make_hook(settings, context),
             evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
-            keeper=_make_keeper_runner(settings, context, launcher, metrics, agent, warmer),
+            keeper=_make_keeper_runner(context, launcher, metrics, agent, warmer),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -297,19 +297,15 @@ def _make_history_keeper(settings: Settings, history: UnitHistory, state: State)
 
 
 def _make_keeper_runner(
-    settings: Settings,
-    context: ProcessContext,
-    launcher: Launcher,
-    metrics: Metrics,
-    agent: Agent,
-    warmer: FileWarmer | None,
+    context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent, warmer: FileWarmer | None
 ) -> KeeperRunner | None:
-    if settings.keeper is None:
+    if not agent.state.config.keeper:
         return None
     from unitagent.agent.keeper_runner import KeeperRunner  # noqa: PLC0415 (few Units have keepers)
+    from unitagent.workload.keeper import KeeperProcess  # noqa: PLC0415 (as above)
 
-    processes = context.reaper, context.inherited_signals
-    return KeeperRunner(launcher, metrics, agent.enqueue_event, *processes, warmer)
+    process = KeeperProcess(context.reaper, context.inherited_signals)
+    return KeeperRunner(launcher, metrics, agent.enqueue_event, process, warmer)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:

@@ -21,7 +21,6 @@ from unitagent.setting_parsers import redact_url
 from unitagent.system import redaction
 from unitagent.system.addresses import explain_unreachable
 from unitagent.system.working_directory import resolve_user_path
-from unitagent.workload.keeper import KeeperProcess
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from unitagent.core.model import Gang
     from unitagent.probes.metrics import Metrics
     from unitagent.workload.file_warmer import FileWarmer
-    from unitagent.workload.reaper import Reaper
-    from unitagent.workload.signals import InheritedSignals
+    from unitagent.workload.keeper import KeeperProcess
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +56,7 @@ class KeeperRunner:
     Args:
         launcher: completes its command for a gang.
         enqueue: takes an event for the core.
+        process: the keeper's processes, none of which was started yet.
         warmer: reads files meanwhile, and stops when the keeper reads them itself.
 
     """
@@ -67,13 +66,13 @@ class KeeperRunner:
         launcher: Launcher,
         metrics: Metrics,
         enqueue: Callable[..., None],
-        reaper: Reaper,
-        inherited: InheritedSignals,
+        process: KeeperProcess,
         warmer: FileWarmer | None = None,
     ) -> None:
         self._launcher, self._metrics, self._enqueue = launcher, metrics, enqueue
         self._warmer = warmer
-        self._process = KeeperProcess(reaper, inherited, on_exit=self._on_exit, on_line=self._read_line)
+        self._process = process
+        process.follow(self._on_exit, self._read_line)
         self._readiness: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._awaited: re.Pattern[str] | None = None

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from unitagent.core.actions import Level
+from unitagent.core.actions import Action, Level
 from unitagent.core.barrier import counts_at_barrier, is_present
 from unitagent.core.failures import remember_failure
 from unitagent.core.keepers import stop_keeper, stop_keeper_at_once
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
 from unitagent.core.state import Result, Stage, State, find_stage, gang_members, log
-from unitagent.core.state_parts import WorkloadPhase
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
+
+UNASKED = Shutdown()
 
 
 def finish_loading(state: State) -> Result:
@@ -52,7 +54,8 @@ def end_keeper(state: State) -> Result:
     if view.phase is WorkloadPhase.GONE:
         return state, ()
     if view.phase is WorkloadPhase.MAIN_EXITED or state.fenced or state.shutdown.force_stop:
-        return _end_at_once(state)
+        state, actions = _end_at_once(state)
+        return state, (*_log_loss(state), *actions) if view.phase is WorkloadPhase.MAIN_EXITED else actions
     if view.phase is WorkloadPhase.STOPPING:
         return state, ()
     if state.shutdown.leaving is not None:
@@ -63,6 +66,13 @@ def end_keeper(state: State) -> Result:
         why = "its group is no longer whole" if view.ready else "its generation ended before it was ready"
         return state, (*log(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
     return state, ()
+
+
+def _log_loss(state: State) -> tuple[Action, ...]:
+    """That the keeper of a workload which runs on has ended; else that is logged as a failure."""
+    runs_on = state.up and not state.superseded and state.shutdown == UNASKED and not state.loads_keepers
+    why = "the keeper has ended; the workload runs on, and all keepers start again with the next restart"
+    return log(Level.WARNING, why, "keeper") if runs_on else ()
 
 
 def _end_at_once(state: State) -> Result:

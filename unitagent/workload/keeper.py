@@ -43,14 +43,14 @@ _LONGEST_LINE = 16 * 1024  # bytes that wait for the end of their line
 class KeeperOutput(OutputRelay):
     """Relays a keeper's stdout and stderr to ours, each line behind ``keeper:``.
 
-    Args:
-        on_line: called with each line.
+    Attributes:
+        on_line: called with each line; must not block.
 
     """
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(STDERR)
-        self._on_line = on_line
+        self.on_line: Callable[[str], None] = lambda _: None
         self._partial = b""
 
     def _pass_on(self, data: bytes) -> None:
@@ -69,7 +69,7 @@ class KeeperOutput(OutputRelay):
         if lines:
             super()._pass_on(b"".join(PREFIX + line + b"\n" for line in lines))
         for line in lines:
-            self._on_line(line.decode(errors="replace"))
+            self.on_line(line.decode(errors="replace"))
 
 
 class KeeperProcess:
@@ -85,8 +85,6 @@ class KeeperProcess:
         reaper: Reaper,
         inherited: InheritedSignals,
         *,
-        on_exit: Callable[[Exit], None],
-        on_line: Callable[[str], None],
         kill_seconds: float = 10.0,
     ) -> None:
         """Prepare; nothing is started.
@@ -94,21 +92,25 @@ class KeeperProcess:
         Args:
             reaper: installed already.
             inherited: signal state to start the keeper with.
-            on_exit: called with the exit of the main process; must not block.
-            on_line: called with each line of its output; must not block.
             kill_seconds: from the first SIGKILL to giving up on the survivors.
 
         """
         self.pid: int | None = None
         self._reaper = reaper
         self._inherited = inherited
-        self._on_exit = on_exit
         self._kill_seconds = kill_seconds
-        self._output = KeeperOutput(on_line)
+        self._on_exit: Callable[[Exit], None] = lambda _: None
+        self._output = KeeperOutput()
         self._group = 0
         self._deadline = math.inf
         self._changed = asyncio.Event()
         reaper.kept_by = self.owns_child
+
+    def follow(self, on_exit: Callable[[Exit], None], on_line: Callable[[str], None]) -> None:
+        """Call ``on_exit`` with the exit of the main process, and ``on_line`` with each line of its output;
+        neither may block.
+        """
+        self._on_exit, self._output.on_line = on_exit, on_line
 
     @working_directory.in_start_directory()
     def spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
