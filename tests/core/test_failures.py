@@ -214,12 +214,14 @@ def test_who_confirmed_and_lost_the_store_then_has_yet_to_start() -> None:
     unit._check = lambda *what: held.append(what) if what[0] == 0 else check(*what)  # type: ignore[method-assign]
     unit.create(0, 1, 2)
     unit.cut = {0, 2}
-    unit.wait(5.5)
+    unit.wait(1.5)
     unit.cut = {2}
     unit.wait(1)
     check(*held[-1])
-    unit.wait(2)
+    unit.wait(1.75)
     assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+    unit.wait(1.5)
+    assert unit.take() == []
     unit.cut = set()
     unit.wait(3)
     assert unit.generations() == {1}
@@ -499,13 +501,19 @@ def test_who_comes_back_to_a_store_that_was_set_back_leaves_its_rank_to_its_succ
     assert unit.take() == ["2 quit 76"]
 
 
-def test_who_was_isolated_and_has_no_successor_goes_on_within_a_heartbeat_and_a_half() -> None:
-    unit = Unit(3).formed()
+@pytest.mark.parametrize(("away", "patience"), [(21, 2), (24, 23)])
+def test_who_was_isolated_and_has_no_successor_goes_on(away: float, patience: float) -> None:
+    """Within two heartbeats; or after a takeover, if it was away for one: a successor that the store has
+    forgotten may hang until then (seed 63725 of the critical moments).
+    """
+    unit = Unit(3, lease=20.0).formed()
     unit.cut = unit.silent = {2}
-    unit.wait(8)
+    unit.wait(away)
     unit.cut, unit.silent = set(), set()
-    unit.wait(2)
-    assert unit.take() == ["2 stop 0", "2 spawn 1"]
+    unit.wait(patience - 1)
+    assert unit.take() == ["2 stop 0"]
+    unit.wait(1)
+    assert unit.take() == ["2 spawn 1"]
 
 
 class Asked(Unit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from msgspec.structs import replace
 
@@ -408,3 +410,21 @@ def test_a_claim_that_the_store_lost_is_given_up_when_another_has_the_rank() -> 
     assert late.codes == {1: 76}
     assert "started again, it claims another rank" in late.said[-1]
     assert unit.ready() == {0, 1}
+
+
+class Deaf(Unit):
+    """A Unit whose rank 0 misses what wakes the others, once it has confirmed a gang."""
+
+    def _others(self, rank: int) -> Iterable[int]:
+        return (other for other in super()._others(rank) if other != 0 or not self.agents[0].me.gang)
+
+
+def test_a_barrier_times_out_only_as_the_store_shows_it_now() -> None:
+    """The others have started, and rank 0 has yet to look (seed 50355 of the critical moments)."""
+    unit = Deaf(3, guard=True, lease=60.0, heartbeat=20.0, barrier_timeout=15.0)
+    unit.create(0, 1)
+    unit.wait(9)
+    unit.create(2)
+    unit.wait(30)
+    assert unit.codes == {}
+    assert unit.ready() == {0, 1, 2}

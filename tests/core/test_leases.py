@@ -65,6 +65,22 @@ def test_a_later_beat_that_the_store_remembers_again_is_no_sign_of_life() -> Non
     assert seen(leases, 6, a=9, age=1).is_beating("a")
 
 
+def test_who_comes_with_a_heartbeat_from_before_my_last_look_is_the_stores_memory() -> None:
+    """The store was set back since: it did not show it then (seed 51326 of the critical moments)."""
+    leases = seen(seen(Leases(), 9, a=1), 10, a=2)
+    assert seen(leases, 11, age=0.5, a=2, b=5).is_present("b")
+    remembered = seen(leases, 11, age=4, a=2, b=5)
+    assert not remembered.is_present("b")
+    assert seen(remembered, 12, age=0.5, a=2, b=6).is_present("b")
+
+
+def test_who_comes_back_as_the_store_remembered_it_is_not_present() -> None:
+    """It was shown in this contact, and forgotten (seed 57359 of the critical moments)."""
+    leases = seen(seen(seen(Leases(), 0, a=1, b=7), 1, a=2, b=7), 2, a=3)
+    assert not seen(leases, 3, a=4, b=7).is_present("b")
+    assert seen(leases, 3, a=4, b=8).is_present("b")
+
+
 def test_who_is_shown_in_anothers_place_has_a_lease_of_its_own() -> None:
     leases = turned(seen(seen(Leases(), 0, a=1), 2, a=1), 3, "b", 1)
     assert leases.seconds_unchanged("b") == 0

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import Board, StoreState
 from unitagent.core import actions as act
-from unitagent.core.model import Beat, InstanceState
+from unitagent.core.model import Beat, InstanceState, Mode
 from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}
@@ -144,13 +144,102 @@ def test_a_store_that_shows_whom_rank_0_has_followed_at_its_address_restarts_nob
 
 def test_without_guard_nobody_rejoins_a_leader_that_the_store_only_remembers() -> None:
     """Whoever was isolated saw rank 0 beat before. Its successor, if it has one, cannot say so."""
-    unit = Unit(3, **CALM).formed()
+    unit = Unit(3, lease=20.0, **CALM).formed()
     unit.cut = unit.silent = {2}
-    unit.wait(8)
+    unit.wait(21)
     assert unit.take() == ["2 stop 0"]
     unit.cut = unit.silent = {0, 1}
     unit.wait(4)
     assert unit.take() == []
     unit.cut = unit.silent = set()
+    unit.wait(3)
+    assert unit.take() == ["2 spawn 1"]
+
+
+def test_nobody_starts_with_an_earlier_holder_while_the_later_one_may_run() -> None:
+    """The store is set back to when the earlier one stood at its first barrier, and the later one hangs: only
+    its watchdog ends its workload (seed 40412 of the critical moments).
+    """
+    unit = Unit(2, guard=True, **CALM)
+    unit.create(1)
+    earlier, board = unit.agents[1], unit.store.copy()
+    unit.kill(1)
+    unit.create(1)
+    unit.create(0)
+    unit.wait(10)
+    assert unit.ready() == {0, 1}
+    unit.take()
+    unit.kill(1)
+    unit.store.restore(board)
+    unit.agents[1] = earlier
+    unit.wait(1)
+    unit.crash(0)
+    unit.wait(6)
+    assert [did for did in unit.take() if "spawn" in did] == []
+    assert any("the store shows an earlier instance of rank 1" in one for one in unit.said)
+    unit.wait(6)
+    assert sorted(unit.take()) == ["0 spawn 3", "1 spawn 3"]
+
+
+def test_nobody_starts_with_a_member_that_confirmed_and_was_lost_since() -> None:
+    """All had confirmed, and waited for the end of a pause (seed 42637 of the critical moments)."""
+    unit = Unit(3, guard=True, **CALM)
+    unit.create(0)
+    unit.pause(60)
+    unit.create(1, 2)
+    unit.wait(5)
+    unit.kill(1)
+    unit.wait(60)
+    assert unit.take() == []
+    assert any("rank 1 (10.0.0.1) lost for" in one for one in unit.said)
+    unit.create(1)
+    unit.wait(2)
+    assert sorted(unit.take()) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_member_whose_confirmation_the_store_lost_may_have_yet_to_start() -> None:
+    """All had seen it; asked, it says that it has no workload (seed 50897 of the critical moments)."""
+    unit = Unit(3, guard=True, **CALM)
+    unit.create(0, 1, 2)
+    late = _unseen(unit, 2)
+    lost = replace(late.me, gang="", edition=1)
+    unit.agents[2], unit.store.board.records[2] = late, lost
+    for rank in (0, 1):
+        records = {**unit.agents[rank].store.records, 2: lost}
+        unit.agents[rank] = unit.agents[rank].with_store(records=records)
+    unit.take()
+    unit.cut = {2}
+    unit.wait(3)
+    for rank in (0, 1):  # as if they had started only now
+        unit.agents[rank] = unit.agents[rank].with_workload(spawned=unit.now)
+    unit.wait(4)
+    unit.cut = set()
     unit.wait(2)
     assert unit.take() == ["2 spawn 1"]
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_a_job_that_finished_without_a_rebuilt_member_starts_again_with_all() -> None:
+    """Rank 0 had confirmed that gang and did not see it start (seed 56034 of the critical moments)."""
+    unit = Unit(3, mode=Mode.JOB, **CALM)
+    unit.create(0, 1, 2)
+    late = _unseen(unit, 0)
+    unit.crash(1, 0)
+    unit.kill(2)
+    unit.agents[0] = late
+    unit.create(2, ip="10.0.0.9")
+    unit.wait(30)
+    assert sorted(did for did in unit.take() if "spawn 2" in did) == ["0 spawn 2", "1 spawn 2", "2 spawn 2"]
+
+
+def test_a_unit_of_one_starts_after_an_outage_when_no_other_claims_its_rank() -> None:
+    """Another one may have taken it, which a store that was set back forgot, and it has a heartbeat to write
+    itself back (seed 56755 of the critical moments).
+    """
+    unit = Unit(1, **CALM).formed()
+    late = _unseen(unit, 0)
+    unit.agents[0] = late
+    unit.wait(1)
+    assert unit.take() == []
+    unit.wait(2)
+    assert unit.take() == ["0 spawn 1"]

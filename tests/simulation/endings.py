@@ -265,7 +265,7 @@ class Endings:
             for one in world.list_members()
             if one.state.workload.gang
             and not one.state.shutdown.leaving
-            and one.born <= max(ends, default=0.0)
+            and self.watch.starts.ran_before(one, max(ends, default=0.0))
             and not self._begins_anew(one)
         ]
         if ends and world.boards.lost_at >= min(ends) - FAREWELL:

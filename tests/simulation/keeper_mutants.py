@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from unitagent.core import barrier, decide, isolation, keeper_rules, keepers, restart_budget, shutdown
+from unitagent.core import decide, isolation, keeper_rules, keepers, restart_budget, shutdown
 from unitagent.core.keeper_record import KeeperRecord
 from unitagent.core.state import State
 
 
 def _workloads_wait_for_no_keeper() -> Any:
-    return patch.object(barrier, "are_keepers_alike", lambda roster: True)
+    return patch.object(keepers, "are_keepers_alike", lambda roster: True)
 
 
 def _keepers_end_with_their_workloads() -> Any:

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.core import test_confirming_ahead, test_failures, test_forming, test_leases
+from tests.core import test_failures, test_forming, test_leases, test_start_late
 from tests.simulation import instance
 from tests.simulation.keeper_mutants import KEEPER_MUTANTS
 from tests.simulation.keeper_worlds import simulate_keepers
@@ -412,13 +412,13 @@ def _an_isolation_ends_nothing() -> Any:
 def _a_beat_that_goes_back_counts() -> Any:
     right = Leases._renew_lease
 
-    def renewed(leases: Leases, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+    def renewed(leases: Leases, rank: int, beat: Beat, *when: float) -> Lease:
         old = leases.by_incarnation.get(beat.incarnation)
         if old is not None and beat.count < old.count:
             leases = replace(
                 leases, by_incarnation={**leases.by_incarnation, beat.incarnation: replace(old, count=-1)}
             )
-        return right(leases, rank, beat, now, gap)
+        return right(leases, rank, beat, *when)
 
     return patch.object(Leases, "_renew_lease", renewed)
 
@@ -545,7 +545,7 @@ def _an_old_barrier_counts() -> Any:
 @contextmanager
 def _the_store_is_believed_at_once() -> Iterator[None]:
     alive = patch.object(Leases, "is_beating", lambda leases, one, **_: leases.was_alive(one))
-    with alive, patch.object(rejoin, "is_still_mine", lambda state: True):
+    with alive, patch.object(rejoin, "is_still_mine", lambda *_: True):
         yield
 
 
@@ -554,6 +554,30 @@ def _who_answers_may_be_replaced() -> Any:
         return state.store.leases.seconds_unchanged(incarnation) > state.config.timing.takeover
 
     return patch.object(facts, "is_gone", is_gone)
+
+
+def _an_earlier_holder_will_do() -> Any:
+    return patch.object(barrier, "_find_displaced", lambda _state, _roster: [])
+
+
+def _the_lost_stand_at_the_barrier() -> Any:
+    return patch.object(barrier, "_stands_here", barrier.counts_at_barrier)
+
+
+def _what_is_remembered_is_present() -> Any:
+    def is_present(leases: Leases, incarnation: str) -> bool:
+        lease = leases.by_incarnation.get(incarnation)
+        return lease is not None and leases.contact is not None and lease.since > leases.contact
+
+    return patch.object(Leases, "is_present", is_present)
+
+
+def _no_successor_hangs() -> Any:
+    return patch.object(rejoin, "_time_for_successor", lambda state: state.config.timing.beat_due)
+
+
+def _a_finished_rank_is_waited_for() -> Any:
+    return patch.object(barrier, "_finished_without_me", lambda _state, _record: False)
 
 
 MUTANTS = (
@@ -571,7 +595,7 @@ MUTANTS = (
     Mutant("a drain has no order", _no_order, 46),
     Mutant("a newcomer takes a held rank at once", _take_at_once, 20001),
     Mutant("without guard a failure is everybody's", _own_failure_is_everybodys, 19),
-    Mutant("ready when my own workload runs", _ready_alone, 562),
+    Mutant("ready when my own workload runs", _ready_alone, 573),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
     Mutant("a claim does not end the predecessor's generation", _claim_nothing, 497),
@@ -679,7 +703,7 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     ),
     (
         Mutant("what was confirmed before an outage counts after it", _an_old_barrier_counts),
-        test_confirming_ahead.test_who_comes_back_to_a_barrier_waits_for_a_heartbeat_of_the_others,
+        test_start_late.test_who_has_never_started_waits_for_a_heartbeat_after_an_outage_at_an_earlier_barrier,
     ),
     (
         Mutant("an older copy of a record is news", _an_old_copy_is_news),
@@ -696,6 +720,26 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     (
         Mutant("a pause of my own is evidence against others", _a_pause_is_evidence),
         test_failures.test_who_stood_still_has_seen_nobody_silent_meanwhile,
+    ),
+    (
+        Mutant("an earlier holder replaces a later one at the barrier", _an_earlier_holder_will_do),
+        test_start_late.test_nobody_starts_with_an_earlier_holder_while_the_later_one_may_run,
+    ),
+    (
+        Mutant("who was lost at the barrier starts with the others", _the_lost_stand_at_the_barrier),
+        test_start_late.test_nobody_starts_with_a_member_that_confirmed_and_was_lost_since,
+    ),
+    (
+        Mutant("what comes back with the store is present", _what_is_remembered_is_present),
+        test_leases.test_who_comes_back_as_the_store_remembered_it_is_not_present,
+    ),
+    (
+        Mutant("who was away for a takeover has no successor that hangs", _no_successor_hangs),
+        partial(test_failures.test_who_was_isolated_and_has_no_successor_goes_on, away=24, patience=23),
+    ),
+    (
+        Mutant("a finished rank of another gang is waited for", _a_finished_rank_is_waited_for),
+        test_start_late.test_a_job_that_finished_without_a_rebuilt_member_starts_again_with_all,
     ),
 )
 

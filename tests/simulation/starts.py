@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.bounds import ROUND_TRIP
-from unitagent.core.model import Gang
+from unitagent.core.model import Gang, Restart
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -63,6 +63,13 @@ class Starts:
             self.began[gang.generation] = self.watch.world.now
             self.watch.pauses.check_start(gang)
             self.watch.endings.check_budget()
+
+    def ran_before(self, one: Instance, moment: float) -> bool:
+        """Whether this instance is of a generation that had begun by then."""
+        return any(
+            who == one.incarnation and self.began[int(gang.split(":")[0])] <= moment
+            for who, gang in self._spawned
+        )
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
@@ -159,8 +166,9 @@ class Starts:
     def _is_forgotten(self, other: Instance, old: Gang, gang: Gang) -> bool:
         """Whether the store has lost that this one started before it showed it to any of the new gang, and
         has had no word of it since: a store that forgot tells nobody that a Unit runs. Its first word may
-        cross the last one of the barrier (seed 70000207). A Unit of one waits for no others, so there it may
-        come whenever the new one had joined.
+        cross the last one of the barrier (seed 70000207), and those on the other side of a split store do not
+        count (seed 50062 of the critical moments). A Unit of one waits for no others, so there it may come
+        whenever the new one had joined.
         """
         boards = self.watch.world.boards
         new = [one for one in self.watch.world.lives if one.incarnation in gang.incarnations]
@@ -168,7 +176,8 @@ class Starts:
         late = self.watch.plan.size == 1 and other.contact is not None and other.contact > new[0].joined
         returned = boards.returned.get(other.incarnation, float("inf"))
         crossed = returned > self.watch.world.now - ROUND_TRIP
-        return untold and (late or crossed or other.last_answer <= boards.lost_at)
+        silent = other.last_answer <= boards.lost_at or boards.are_apart(new[0].host, other.host)
+        return untold and (late or crossed or silent)
 
     def _new_port(self, gang: Gang) -> None:
         """A new master port in every generation."""
@@ -226,10 +235,13 @@ class Starts:
 
     def _is_frozen_beyond_split(self, one: Instance, other: Instance) -> bool:
         """Whether the store is split, and this agent hangs on the other side. It may have had a word there;
-        nobody can ask it, and its watchdog counts from that word (seed 14521).
+        nobody can ask it, and its watchdog counts from that word (seed 14521). If all that knew it were
+        rebuilt meanwhile, the end of the split changes nothing (seed 59129 of the critical moments).
         """
-        boards, world = self.watch.world.boards, self.watch.world
-        apart = boards.old is not None and boards.of(one.host) is not boards.of(other.host)
+        world, boards = self.watch.world, self.watch.world.boards
+        lost = other.host in boards.losing and other.last_answer > boards.split_at
+        unknown = lost and world.plan.restart is Restart.RECREATE
+        apart = unknown or boards.are_apart(one.host, other.host)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
 
     def _could_know(self, other: Instance, gang: Gang) -> bool:

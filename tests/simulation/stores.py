@@ -81,6 +81,11 @@ class Boards:
         """What the server takes for the time."""
         return _EPOCH + now + self.shift
 
+    def are_apart(self, one: str, other: str) -> bool:
+        """Whether these machines talk to the two sides of a split."""
+        here, there = self.of(one), self.of(other)
+        return None not in (here, there) and here is not there
+
     def are_together(self, one: str, other: str) -> bool:
         """Whether a push from one machine reaches the other."""
         server = self.of(one)

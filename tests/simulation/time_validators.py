@@ -153,10 +153,11 @@ class Lookout:
         return self.watch.plan.probes and self._answers(asker, other.ip, other.incarnation)
 
     def _is_answered(self, one: Instance) -> bool:
-        """Whether this newcomer waits for a rank whose holder answers it."""
+        """Whether this newcomer waits for a rank whose holder, as the store shows it, answers it."""
         waits = one.rank >= 0 and not one.state.joined and not one.paused
+        holder = self.world.boards.main.board.holders.get(one.rank, "")
         return waits and any(
-            other.rank == one.rank and other is not one and other.state.joined and self.answers(one, other)
+            other.incarnation == holder and other.state.joined and self.answers(one, other)
             for other in self.world.living
         )
 
@@ -166,7 +167,8 @@ class Lookout:
 
     def _check_replaced(self, one: Instance) -> None:
         """3 and 7: whose rank runs elsewhere by now stops within the time of an isolated one; where peers
-        cannot be asked, or there are none, nobody is isolated, so then it has to hear of it first.
+        cannot be asked, or there are none, nobody is isolated, so then it has to hear of it first. While the
+        store is split, each side may have a whole Unit (seed 50062 of the critical moments).
         """
         work, now = one.workload, self.world.now
         asks = self.watch.plan.probes and self.watch.plan.size > 1
@@ -179,7 +181,7 @@ class Lookout:
             and any(
                 other.rank == one.rank and other is not one and other.workload is not None
                 and other.workload.alive and other.workload.gang.generation >= work.gang.generation
-                and other.born > one.born
+                and other.born > one.born and not self.world.boards.are_apart(one.host, other.host)
                 for other in self.world.living
             )
         )  # fmt: skip
@@ -322,13 +324,15 @@ class Lookout:
 
     def _check_agreed(self, connected: list[Instance]) -> None:
         """Probes: the same answer on every rank. What a store lost is told again with the next heartbeat; by
-        who hangs, is cut off, or is dead and cannot be asked, only when it is lost itself.
+        who hangs, is cut off, or is dead and cannot be asked, only when it is lost itself. What wakes one
+        may get lost in each generation (seed 64338 of the critical moments).
         """
+        newest = max((one.state.generation for one in connected), default=0)
         split = len({one.ready for one in connected}) > 1 and not self.world.network.torn
         bounds = self.world.bounds
-        silent = self._is_untold() or self._has_died_unasked()
+        silent = self._is_untold() or self._has_died_unasked() or self._has_yet_to_be_seen()
         for blind, bound in ((True, bounds.unready), (False, bounds.agreed)):
-            if self.measure_duration(f"split {blind}", "all", split and silent is blind) > bound:
+            if self.measure_duration(f"split {blind}", str(newest), split and silent is blind) > bound:
                 ready, everybody = [one.incarnation for one in connected if one.ready], len(connected)
                 self.watch.report_violation("readyz", f"only {ready} of {everybody} in contact say ready")
 
@@ -350,6 +354,13 @@ class Lookout:
         """Whether somebody's lease has run since its death, where nobody can be asked for another's word."""
         since = self.world.now - self.world.bounds.unready
         return not self.watch.plan.probes and any((one.died or 0.0) > since for one in self.world.lives)
+
+    def _has_yet_to_be_seen(self) -> bool:
+        """Whether somebody is cut off and has its lease, of whom an instance that has rejoined meanwhile has
+        seen no sign of life (seed 52693 of the critical moments).
+        """
+        cut = any(self.world.network.is_cut(one.host) for one in self.world.living)
+        return cut and not self.watch.plan.guard
 
     # 6: the store's trouble changes no answer
 

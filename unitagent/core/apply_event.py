@@ -126,8 +126,15 @@ def _awaits_health(state: State) -> bool:
 def _apply_reply(state: State, event: Exchanged) -> State:
     state, reply = drop_implausible(state, event.reply)
     timing, kept = state.config.timing, _list_remembered(state)
+    latency = timing.operation_timeout + 2 * timing.tick
     leases = state.store.leases.after_reply(
-        reply.beats, state.now, timing.contact_gap, keep=kept, lost_after=timing.takeover
+        reply.beats,
+        state.now,
+        timing.contact_gap,
+        keep=kept,
+        lost_after=timing.takeover,
+        answered=min(state.now, state.store.asked + latency),  # a later one would have failed
+        latency=latency,
     )
     if state.up and state.workload.gang is not None:
         members = dict(enumerate(state.workload.gang.incarnations))
@@ -190,12 +197,14 @@ def _find_started_leader(state: State, reply: Reply) -> tuple[int, str]:
 
 def _list_remembered(state: State) -> tuple[str, ...]:
     """Incarnations whose heartbeats I remember although the store shows others in their places: my
-    gang, and former holders of my own rank; while I serve there, only those that I saw alive.
+    gang, the one that I confirmed last, and former holders of my own rank; while I serve there, only those
+    that I saw alive.
     """
     leases, gang = state.store.leases, state.workload.gang
     here = (one for one, lease in leases.by_incarnation.items() if lease.rank == state.config.rank)
     before = (one for one in here if not state.up or leases.was_alive(one))
-    return (*before, *(gang.incarnations if gang else ()))
+    confirmed = (one.incarnation for one in state.barrier.confirmed)
+    return (*before, *confirmed, *(gang.incarnations if gang else ()))
 
 
 def _all_are_back(state: State, leases: Leases) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from unitagent.core import keepers
 from unitagent.core.actions import Action, FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
@@ -21,15 +22,9 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.keepers import (
-    are_keepers_alike,
-    explain_keepers,
-    find_keepers,
-    has_keepers_of,
-    start_keeper,
-)
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence, describe_loading
+from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
     Result,
@@ -39,8 +34,10 @@ from unitagent.core.state import (
     is_observed,
     is_still_mine,
     log,
+    longest_takeover,
     look_for_successor,
     request_exit,
+    seconds_late,
     update_record,
     watched_peers,
 )
@@ -154,7 +151,7 @@ def _foresee_roster(state: State) -> list[Record]:
         and not (record.asked or record.left or record.failed)
         for record in others
     )
-    fit = fit and are_keepers_alike(others)
+    fit = fit and keepers.are_keepers_alike(others)
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
 
 
@@ -165,7 +162,7 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
         incarnations=tuple(record.incarnation for record in roster),
         ips=tuple(record.ip for record in roster),
         master_port=roster[0].master_port,
-        keepers=find_keepers(roster),
+        keepers=keepers.find_keepers(roster),
     )
 
 
@@ -184,7 +181,12 @@ def start_late(state: State) -> Result:
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
     replaced = state.config.rank in rebuilt  # while I slept: the instance that has my rank now may run
-    if gang.id != named or replaced or (rebuilt and state.config.guard) or not has_keepers_of(state, gang):
+    if (
+        gang.id != named
+        or replaced
+        or (rebuilt and state.config.guard)
+        or not keepers.has_keepers_of(state, gang)
+    ):
         return state, ()
     others = (one for one in roster if one.rank != state.config.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
@@ -207,14 +209,16 @@ def advance_barrier(state: State) -> Result:
         return state.with_store(look=True) if _is_check_due(state) else state, ()
     if not state.holds_rank:
         return state, ()
+    if any(_finished_without_me(state, record) for record in state.store.records.values()):
+        return _propose_new_generation(state), ()
     roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
-    if not are_keepers_alike(roster):
+    if not keepers.are_keepers_alike(roster):
         return _await_keepers(state, roster), ()
-    return _agree_on_gang(state, build_gang(state.me.generation, roster), roster)
+    return _advance_full_barrier(state, roster)
 
 
 def _await_keepers(state: State, roster: list[Record]) -> State:
@@ -223,8 +227,9 @@ def _await_keepers(state: State, roster: list[Record]) -> State:
     return _propose_new_generation(state) if apart else state
 
 
-def _agree_on_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
-    """Confirm this gang, or start it once all have."""
+def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
+    """One step with all ranks at my barrier: confirm their gang, start."""
+    gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
         state = state.with_store(notify=True, last_to_act=False)
@@ -232,9 +237,11 @@ def _agree_on_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if unanimous and _shows_the_present(state, roster) and not is_paused(state):
-        return start_workload(state, gang)
-    return state, ()
+    if not unanimous or is_paused(state) or not _shows_the_present(state, roster):
+        return state, ()
+    if not is_still_mine(state):
+        return look_for_successor(state), ()
+    return start_workload(state, gang)
 
 
 def _has_just_come(state: State) -> bool:
@@ -321,15 +328,51 @@ def counts_at_barrier(state: State, record: Record) -> bool:
 
 def has_done_its_part(state: State, record: Record) -> bool:
     """Whether a short job has finished on that rank before I saw that my own gang may start."""
+    return _has_finished_job(state, record) and record.gang == state.me.gang
+
+
+def _has_finished_job(state: State, record: Record) -> bool:
     ended_well = record.state is InstanceState.EXITED and record.exit_code == 0
-    return state.config.mode is Mode.JOB and ended_well and bool(record.gang) and record.gang == state.me.gang
+    return state.config.mode is Mode.JOB and ended_well and bool(record.gang)
+
+
+def _finished_without_me(state: State, record: Record) -> bool:
+    """Whether a job has finished on that rank in my generation, with a gang that is not mine any more: a
+    member was rebuilt meanwhile.
+    """
+    here = record.generation == state.me.generation and record.rank != state.config.rank
+    return here and not record.left and _has_finished_job(state, record) and record.gang != state.me.gang
 
 
 def _find_full_roster(state: State) -> list[Record] | None:
     everybody = {**state.store.records, state.config.rank: state.me}
     roster = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
-    full = len(roster) == state.config.size and all(counts_at_barrier(state, record) for record in roster)
-    return roster if full and not find_clashes(roster) else None
+    full = len(roster) == state.config.size and all(_stands_here(state, record) for record in roster)
+    return roster if full and not (find_clashes(roster) or _find_displaced(state, roster)) else None
+
+
+def _stands_here(state: State, record: Record) -> bool:
+    """Whether it counts at my barrier and lives: one that confirmed long ago may have died since, and starts
+    nothing.
+    """
+    late = record.rank != state.config.rank and seconds_late(state, record)
+    return counts_at_barrier(state, record) and not late
+
+
+def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Record]]:
+    """Members that I have confirmed and that may still run, each with the earlier holder of its rank that a
+    store which was set back shows in its place.
+    """
+    confirmed = {record.rank: record for record in state.barrier.confirmed}
+    both = [(confirmed[shown.rank], shown) for shown in roster if shown.rank in confirmed]
+    return [
+        (former, shown)
+        for former, shown in both
+        if former.incarnation not in {shown.incarnation, state.me.incarnation}
+        and former.tenure >= shown.tenure
+        and not state.store.leases.is_unknown(former.incarnation)
+        and not is_gone(state, former.incarnation)
+    ]
 
 
 def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
@@ -363,7 +406,7 @@ def start_workload(state: State, gang: Gang) -> Result:
     opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
     spawn: tuple[Action, ...] = (Spawn(gang),)
     if gang.starts_keepers:
-        state, spawn = start_keeper(state, gang)
+        state, spawn = keepers.start_keeper(state, gang)
     return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
 
@@ -390,6 +433,8 @@ def report_missing(state: State) -> Result:
     """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
     if 0 < state.config.barrier_timeout < min(waited, state.now - earliest_start(state)):
+        if state.connected and not state.store.current:  # the others may have started meanwhile
+            return state.with_store(look=True), ()
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
         return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
@@ -412,10 +457,11 @@ def explain_missing(state: State) -> str:
     parts = [f"{format_ranks(absent)} never joined"] if absent else []
     parts += [explain_foreign(state, sorted(foreign))] if foreign else []
     parts += shorten_list(
-        [_explain_absence(state, record) for record in there if not counts_at_barrier(state, record)]
+        [_explain_absence(state, record) for record in there if not _stands_here(state, record)]
     )
+    parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
-    parts += explain_keepers(state, there)
+    parts += keepers.explain_keepers(state, there)
     if not state.connected:
         parts.append("the store does not answer")
     elif not state.holds_rank:
@@ -430,6 +476,14 @@ def explain_missing(state: State) -> str:
     gang = build_gang(state.me.generation, there)
     unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
     return f"no confirmation from {format_ranks(unconfirmed)} yet"
+
+
+def _explain_displaced(state: State, former: Record, shown: Record) -> str:
+    wait = longest_takeover(state, former)
+    return (
+        f"the store shows an earlier instance of rank {shown.rank} ({shown.ip}): waiting until the later one "
+        f"({former.ip}) has been silent for {wait:g} s"
+    )
 
 
 def _explain_absence(state: State, record: Record) -> str:

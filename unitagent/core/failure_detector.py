@@ -306,10 +306,11 @@ def _knows_of_leader(state: State, event: PeerAnswered) -> bool:
 
 
 def _has_yet_to_start(state: State, record: Record) -> bool:
-    """Whether it has confirmed my gang and cannot know yet that everybody has: I started within a
-    lease.
+    """Whether it has confirmed my gang, which the store may have lost, and cannot know yet that everybody
+    has: I started within a lease.
     """
-    waits = record.state is InstanceState.IDLE and record.gang == state.me.gang
+    here = record.state is InstanceState.IDLE and record.generation == state.me.generation
+    waits = here and record.gang in {"", state.me.gang}
     young = state.me.state is InstanceState.STARTING or (
         state.now - state.workload.spawned < state.config.lease
     )

@@ -30,6 +30,8 @@ class Lease(Struct, frozen=True, kw_only=True):
         written: When the store received the last one, as far as the store can tell; never after ``since``.
         moved: When I last saw the count grow, so its agent was alive then.
         shown: The store's last answer contained a heartbeat of it.
+        remembered: The store did not show its last heartbeat when I looked, although it had it then: what it
+            shows of it may come from a memory to which it was set back.
 
     """
 
@@ -39,6 +41,7 @@ class Lease(Struct, frozen=True, kw_only=True):
     written: float
     moved: float = NEVER
     shown: bool = True
+    remembered: bool = False
 
 
 class Leases(Struct, frozen=True):
@@ -47,12 +50,14 @@ class Leases(Struct, frozen=True):
     Attributes:
         contact: Since when my contact with the store is unbroken; None while it is lost.
         last: When the store last answered me.
+        absence: How long the store had not answered me before this contact.
         by_incarnation: The lease of each incarnation.
 
     """
 
     contact: float | None = None
     last: float | None = None
+    absence: float = 0.0
     by_incarnation: Mapping[str, Lease] = field(default_factory=dict)
 
     def after_reply(
@@ -60,8 +65,11 @@ class Leases(Struct, frozen=True):
         beats: Mapping[int, Beat],
         now: float,
         gap: float,
+        *,
         keep: Collection[str] = (),
         lost_after: float = float("inf"),
+        answered: float | None = None,
+        latency: float | None = None,
     ) -> Leases:
         """After an answer of the store.
 
@@ -72,29 +80,48 @@ class Leases(Struct, frozen=True):
             keep: Incarnations to remember although the store shows others in their places.
             lost_after: An incarnation that was silent for longer gets no further time when the store forgets
                 it.
+            answered: When the store answered at the latest, if the answer has waited for me since; None for
+                ``now``.
+            latency: The longest that an answer takes; None for ``gap``.
 
         """
         broken = self.contact is None or self.last is None or now - self.last > gap
         lost = {one for one in self.by_incarnation if self.seconds_unchanged(one) > lost_after}
-        shown = {beat.incarnation: self._renew_lease(rank, beat, now, gap) for rank, beat in beats.items()}
+        answered = now if answered is None else answered
+        known = (now if self.last is None else self.last) - (gap if latency is None else latency)
+        shown = {
+            beat.incarnation: self._renew_lease(rank, beat, now, answered, known)
+            for rank, beat in beats.items()
+        }
         hidden = {
             incarnation: _hide_lease(lease, lease.since if incarnation in lost else now)
             for incarnation, lease in self.by_incarnation.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
-        return Leases(now if broken else self.contact, now, {**hidden, **shown})
+        pause = 0.0 if self.last is None else now - self.last
+        return Leases(
+            contact=now if broken else self.contact,
+            last=now,
+            absence=pause if broken else self.absence,
+            by_incarnation={**hidden, **shown},
+        )
 
-    def _renew_lease(self, rank: int, beat: Beat, now: float, gap: float) -> Lease:
+    def _renew_lease(self, rank: int, beat: Beat, now: float, answered: float, known: float) -> Lease:
+        """The lease after a heartbeat in an answer of ``answered``. Those of before ``known`` I have seen, or
+        they are only the store's memory: it was set back, and forward again.
+        """
         old = self.by_incarnation.get(beat.incarnation)
+        remembered = answered - beat.age < known
         if old is None:
-            return Lease(rank=rank, count=beat.count, since=now, written=now)
+            return Lease(rank=rank, count=beat.count, since=now, written=now, remembered=remembered)
         if beat.count <= old.count:  # a lower count is a loss of the store, not a sign of life
             return replace(old, shown=True)
         looked = now if self.last is None else self.last
         written = min(now, max(looked, now - beat.age))
-        # A heartbeat from before my last look is only the store's memory: it was set back, and forward again.
-        moved = old.moved if now - beat.age < looked - gap else now
-        return Lease(rank=rank, count=beat.count, since=now, written=written, moved=moved)
+        moved = old.moved if remembered else answered
+        return Lease(
+            rank=rank, count=beat.count, since=now, written=written, moved=moved, remembered=remembered
+        )
 
     def expect(self, members: Mapping[int, str], shown: Collection[int]) -> Leases:
         """With a lease for each member that has none although I read its rank's heartbeats, which are in
@@ -104,7 +131,7 @@ class Leases(Struct, frozen=True):
             return self
         last = self.last
         begun = {
-            one: Lease(rank=rank, count=0, since=last, written=last, shown=False)
+            one: Lease(rank=rank, count=0, since=last, written=last, shown=False, remembered=True)
             for rank, one in members.items()
             if rank in shown and one not in self.by_incarnation
         }
@@ -195,7 +222,12 @@ class Leases(Struct, frozen=True):
         memory of a time that I have not seen.
         """
         lease = self.by_incarnation.get(incarnation)
-        return lease is not None and self.contact is not None and lease.since > self.contact
+        return (
+            lease is not None
+            and self.contact is not None
+            and lease.since > self.contact
+            and not lease.remembered
+        )
 
     def is_unknown(self, incarnation: str) -> bool:
         """Whether I know nothing of its heartbeats because I do not read them."""
@@ -230,7 +262,7 @@ def _hide_lease(lease: Lease, since: float) -> Lease:
     """The lease of an incarnation whose heartbeat the store has lost; its agent has a lease from then
     on to write again.
     """
-    return replace(lease, since=since, written=since, shown=False) if lease.shown else lease
+    return replace(lease, since=since, written=since, shown=False, remembered=True) if lease.shown else lease
 
 
 def find_neighbours(rank: int, size: int) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """Which incarnation holds a rank.
 
 The rule. Each time an incarnation takes a rank it gets a *tenure*: a number above that of the record it
-replaces. A tenure that has lasted for a lease in unbroken contact is raised to the store's clock, so
+replaces. A tenure that has lasted for ``takeover`` in unbroken contact is raised to the store's clock, so
 that it is above whatever a store may be set back to. The rank belongs to the highest *living* tenure:
 its heartbeat count grows while I look, or its agent answers me. If that is another incarnation than
 mine, I am fenced, and end. An incarnation that only the store remembers fences nobody, and neither does
@@ -101,7 +101,7 @@ def is_gone(state: State, incarnation: str) -> bool:
 
 def _takeover_after(state: State, incarnation: str) -> float:
     """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
-    known = (state.store.records.get(state.config.rank), state.store.former)
+    known = (state.store.records.get(state.config.rank), state.store.former, *state.barrier.confirmed)
     return longest_takeover(state, *(one for one in known if one and one.incarnation == incarnation))
 
 
@@ -189,7 +189,7 @@ def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> 
     Args:
         predecessor: The record that mine replaces.
         clock: The store's clock, in milliseconds.
-        observed: I had unbroken contact for a lease, so no living holder can have been forgotten.
+        observed: I had unbroken contact for ``takeover``, so no living holder can have been forgotten.
 
     """
     above = predecessor.tenure + 1 if predecessor else 1
@@ -197,16 +197,21 @@ def choose_tenure(predecessor: Record | None, clock: int, *, observed: bool) -> 
 
 
 def confirm_tenure(state: State) -> Result:
-    """Raise a tenure that has lasted for a lease, or with which all ranks have started, above whatever
+    """Raise a tenure that has lasted for ``takeover``, or with which all ranks have started, above whatever
     the store may be set back to.
     """
     store = state.store
     mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
     if store.confirmed or not mine_now:
         return state, ()
-    if not _is_agreed_on(state) and not is_observed(state, state.config.lease, store.joined or 0.0):
+    if not _is_agreed_on(state) and not _is_past_takeover(state, store.joined or 0.0):
         return state, ()
     return update_record(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+
+
+def _is_past_takeover(state: State, since: float = NEVER) -> bool:
+    """Whether a later holder that the store has forgotten would have written again, or be dead."""
+    return is_observed(state, state.config.timing.takeover, since)
 
 
 def _is_agreed_on(state: State) -> bool:
@@ -262,7 +267,7 @@ def start_tenure(state: State) -> State:
     this very exchange says so: I may not live until the next one.
     """
     predecessor = state.store.records.get(state.config.rank)
-    observed = is_observed(state, state.config.lease)
+    observed = _is_past_takeover(state)
     tenure = choose_tenure(predecessor, state.store.clock, observed=observed)
     state = update_record(state.with_store(confirmed=observed), tenure=tenure)
     if predecessor is not None:

@@ -34,8 +34,9 @@ def rejoin_generation(state: State) -> Result:
     gang = _running_gang(state) if may_rejoin(state) and not is_paused(state) else None
     if gang is None:
         return state, ()
-    if not is_still_mine(state):
-        return look_for_successor(state), ()
+    patience = _time_for_successor(state)
+    if not is_still_mine(state, patience):
+        return look_for_successor(state, patience), ()
     unproven = find_unproven(state, state.store.records.values())
     if any(_must_prove_itself(state, record) for record in unproven):
         return check_peers(state, gang, unproven)
@@ -44,9 +45,17 @@ def rejoin_generation(state: State) -> Result:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
     if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
-        state = state.with_store(leases=state.store.leases.begin_anew(state.now))
+        state = state.with_store(leases=state.store.leases.begin_anew(state.now), confirmed=False)
         state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
     return start_workload(update_record(state, generation=gang.generation), gang)
+
+
+def _time_for_successor(state: State) -> float:
+    """Seconds that an instance has which took my rank while I was away, to write itself into a store that was
+    set back. If I was away for a takeover, it may hang, and run until its watchdog ends it.
+    """
+    timing = state.config.timing
+    return timing.takeover if state.store.leases.absence >= timing.takeover else timing.beat_due
 
 
 def _list_recent_answers(state: State) -> dict[str, float]:

@@ -276,20 +276,21 @@ def longest_takeover(state: State, *holders: Record | None) -> float:
     return max([state.config.timing.takeover, *published])
 
 
-def is_still_mine(state: State) -> bool:
+def is_still_mine(state: State, patience: float | None = None) -> bool:
     """Whether my rank is certainly still mine: I took it in this contact, or nobody has claimed it for
-    a heartbeat. An incarnation that took it while I was out of contact writes itself back by then, even
-    into a store that was set back.
+    ``patience`` seconds, a heartbeat if None. An incarnation that took it while I was out of contact writes
+    itself back by then, even into a store that was set back.
     """
     contact, joined = state.store.leases.contact, state.store.joined
     taken_now = contact is not None and joined is not None and joined >= contact
-    return taken_now or is_observed(state, state.config.timing.beat_due)
+    return taken_now or is_observed(state, state.config.timing.beat_due if patience is None else patience)
 
 
-def look_for_successor(state: State) -> State:
-    """Read the store again as soon as that heartbeat is over, not only at my own next one."""
-    due = (state.store.leases.contact or state.now) + state.config.timing.beat_due
-    return state.with_store(next_beat=min(state.store.next_beat, due))
+def look_for_successor(state: State, patience: float | None = None) -> State:
+    """Read the store again as soon as that time is over, not only at my own next heartbeat."""
+    contact = state.store.leases.contact or state.now
+    due = contact + (state.config.timing.beat_due if patience is None else patience)
+    return state if due <= state.now else state.with_store(next_beat=min(state.store.next_beat, due))
 
 
 def is_overdue(state: State, peer: Record) -> bool:

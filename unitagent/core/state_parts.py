@@ -76,7 +76,7 @@ class StoreView(Struct, frozen=True, kw_only=True):
         ever_answered: The store has answered at least once.
         trouble: Why it did not answer the last time; empty if it did.
         joined: Since when I hold my rank; None before that.
-        confirmed: My tenure has lasted for a lease and is above whatever the store may be set back to.
+        confirmed: My tenure has lasted for ``takeover`` and is above whatever the store may be set back to.
         predecessor: The record that mine replaced when I joined.
         former: The last record of another holder of my rank that the store no longer shows.
         led: The last generation that the store showed as started by a rank 0, and the incarnation of that
