@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core import keepers
-from unitagent.core.actions import Action, FindPort, Level, Spawn, WatchPeers
+from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
     check_peers,
@@ -180,13 +180,10 @@ def start_late(state: State) -> Result:
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
+    if gang.id != named or not keepers.has_keepers_of(state, gang):
+        return state, ()
     replaced = state.config.rank in rebuilt  # while I slept: the instance that has my rank now may run
-    if (
-        gang.id != named
-        or replaced
-        or (rebuilt and state.config.guard)
-        or not keepers.has_keepers_of(state, gang)
-    ):
+    if replaced or (rebuilt and state.config.guard):
         return state, ()
     others = (one for one in roster if one.rank != state.config.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
@@ -404,9 +401,7 @@ def start_workload(state: State, gang: Gang) -> Result:
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
     what = " for the keepers" if gang.starts_keepers else ""
     opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
-    spawn: tuple[Action, ...] = (Spawn(gang),)
-    if gang.starts_keepers:
-        state, spawn = keepers.start_keeper(state, gang)
+    state, spawn = keepers.start_keeper(state, gang) if gang.starts_keepers else (state, (Spawn(gang),))
     return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
 
