@@ -54,8 +54,6 @@ def parse_command_line(value: str) -> tuple[str, ...]:
     words = tuple(shlex.split(parse_text(value)))
     if not words:
         raise ValueError(value)
-    if words == ("auto",):
-        raise RefusalError("no command is derived from COMMAND; write the one of the engine")
     return words
 
 

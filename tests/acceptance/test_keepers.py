@@ -262,7 +262,7 @@ def test_other_signs_that_a_keeper_is_ready(start: Start, tmp_path: Path, kind: 
         ({"UNIT_KEEPER": ""}, "UNIT_KEEPER_READY=tcp:1 (environment) without UNIT_KEEPER"),
         ({"UNIT_KEEPER_READY": "log:("}, "no regular expression"),
         ({"UNIT_KEEPER_READY": "tcp:x"}, "tcp:PORT"),
-        ({"UNIT_KEEPER": "auto"}, "no command is derived"),
+        ({"UNIT_KEEPER": "auto", "UNIT_KEEPER_READY": ""}, "no keeper is known for this command"),
     ],
 )
 def test_what_is_refused(variables: dict[str, str], told: str) -> None:

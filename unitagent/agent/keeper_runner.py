@@ -15,7 +15,7 @@ from msgspec import Struct
 from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core.exits import Exit, ExitCode
-from unitagent.errors import CommandError
+from unitagent.errors import UnitAgentError
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
 from unitagent.setting_parsers import redact_url
 from unitagent.system import redaction
@@ -100,9 +100,9 @@ class KeeperRunner:
             launch = self._launcher.prepare_keeper(gang)
             check = self._make_check(launch.ready)
             pid = self._process.spawn(launch.argv, launch.env)
-        except (CommandError, ValueError) as error:
+        except (UnitAgentError, ValueError) as error:
             _log.error("the keeper: %s", error)
-            code = error.exit_code if isinstance(error, CommandError) else ExitCode.CONFIGURATION
+            code = error.exit_code if isinstance(error, UnitAgentError) else ExitCode.CONFIGURATION
             self._enqueue(ev.KeeperExited, Exit(int(code), None))
             return
         self._metrics.observe_keeper_start()

@@ -20,9 +20,11 @@ from unitagent.agent.workload_health import (
 from unitagent.core.model import Gang
 from unitagent.core.shutdown import LEADER_STOP_FRACTION
 from unitagent.discovery.platforms import find_rendezvous_variables
+from unitagent.errors import ConfigurationError
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
+from unitagent.settings.variables import AUTO_KEEPER
 from unitagent.system import redaction, working_directory
 from unitagent.workload.environment import (
     GangInfo,
@@ -217,6 +219,8 @@ class Launcher:
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         completed = self._complete_command(gang, argv, env)
         plan = completed.plan if completed else None
+        if self._settings.keeper == AUTO_KEEPER:
+            self._derive_keeper(plan)
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
         warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
         notices = (
@@ -265,8 +269,31 @@ class Launcher:
         )
         env = build_environment(self._list_variables(), info)
         values = {**env, "MASTER_ENDPOINT": info.master_endpoint}
-        argv = fill_placeholders(self._settings.keeper or (), values)
-        return KeeperLaunch(argv, env, *fill_placeholders([self._settings.keeper_ready or ""], values))
+        words, ready = self._settings.keeper or (), self._settings.keeper_ready or ""
+        if words == AUTO_KEEPER:
+            completed = self._complete_command(gang, fill_placeholders(self._settings.command, values), env)
+            words, derived = self._derive_keeper(completed.plan if completed else None)
+            ready = ready or derived
+        return KeeperLaunch(fill_placeholders(words, values), env, *fill_placeholders([ready], values))
+
+    def _derive_keeper(self, plan: LaunchPlan | None) -> tuple[tuple[str, ...], str]:
+        """Return the command of the keeper that the framework has derived, and its readiness.
+
+        Raises:
+            ConfigurationError: it has derived none.
+
+        """
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few derive a keeper)
+
+        if is_shell_text(tuple(self._settings.command)):
+            why = "COMMAND is a shell's text, whose variables the keeper would lack"
+            remedy = "write the engine's command itself, or the keeper's in UNIT_KEEPER"
+            raise ConfigurationError(f"UNIT_KEEPER=auto: {why}; {remedy}")
+        if plan is None or not plan.keeper:
+            why = "no keeper is known for this command"
+            remedy = "use vLLM or SGLang with UNIT_FRAMEWORK=vllm or sglang, or write the keeper's command"
+            raise ConfigurationError(f"UNIT_KEEPER=auto: {why}; {remedy}")
+        return plan.keeper, plan.keeper_ready
 
     def _list_variables(self) -> dict[str, str]:
         return {**self._defaults, **self._resolved.environment, **self._inherited}
@@ -347,7 +374,14 @@ class Launcher:
             version=find_installed_version(framework, command.argv, command.env.get("PATH")),
             shutdown_timeout=_compute_shutdown_timeout(self._settings),
             traffic_port=self._settings.traffic_port,
+            keeper_port=self._choose_keeper_port(gang),
         )
+
+    def _choose_keeper_port(self, gang: Gang) -> int | None:
+        if self._settings.keeper != AUTO_KEEPER:
+            return None
+        running = _find_keeper(gang)
+        return gang.master_port if gang.starts_keepers or running is None else running[1]
 
     def _explain_unknown_health(
         self, asked: HealthProbePlan | None, completed: CompletedCommand | None

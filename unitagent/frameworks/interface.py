@@ -27,6 +27,8 @@ class RankContext:
         shutdown_timeout: whole seconds that the engine may spend on requests in flight after SIGTERM; 0 when
             unset.
         traffic_port: where requests come in, if the user has set it; else None.
+        keeper_port: the keepers' port at rank 0, free with 7 above it, if a keeper is to be derived from the
+            engine's command (``UNIT_KEEPER=auto``); else None.
 
     """
 
@@ -43,6 +45,7 @@ class RankContext:
     folder: str | None = None
     shutdown_timeout: int = 0
     traffic_port: int | None = None
+    keeper_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,8 @@ class LaunchPlan:
             only at rank 0, None if no such request is known.
         warm_modules: what most of its start goes into importing, in each of its processes.
         notices: sentences to show once, at the start.
+        keeper: the command that holds what the engine takes from it, where ``keeper_port`` asks for one.
+        keeper_ready: how to tell that it is ready, as ``UNIT_KEEPER_READY`` says it.
 
     """
 
@@ -87,6 +92,8 @@ class LaunchPlan:
     warm_up: tuple[str, str] | None = None
     warm_modules: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    keeper: tuple[str, ...] = ()
+    keeper_ready: str = ""
 
 
 class Framework(Protocol):

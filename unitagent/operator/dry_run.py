@@ -93,11 +93,11 @@ def _format_shell(plan: DryRun) -> str:
     rows += [(f"unset {name}", why) for name, why in plan.removed.items()]
     rows += [(f"# {flag}", why) for flag, why in plan.flags.items()]
     rows += [(f"# health: {plan.health[0]}", plan.health[1])] if plan.health else []
-    keeper = shlex.join(redaction.redact_words(plan.keeper))
-    rows += [(f"# keeper: {keeper}", "UNIT_KEEPER: starts before it, and outlives it")] if keeper else []
     rows += [(f"# start: {plan.start[0]}", plan.start[1])] if plan.start[1] != _WARM_OFF else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
+    keeper = shlex.join(redaction.redact_words(plan.keeper))
+    lines += [f"# the keeper, which starts before it: {keeper}"] if keeper else []
     return "\n".join([*lines, shlex.join(redaction.redact_words(plan.argv))])
 
 

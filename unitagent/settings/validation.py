@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unitagent import setting_parsers
 from unitagent.core import timing
 from unitagent.core.model import Mode, Restart
-from unitagent.settings.variables import VARIABLES
+from unitagent.settings.variables import AUTO_KEEPER, VARIABLES
 from unitagent.system.limits import MAX_PORT
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _check_keeper(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterator[st
             if name in raw:
                 yield f"{_describe_value(raw, name)} without UNIT_KEEPER: set UNIT_KEEPER, or unset {name}"
         return
-    if "UNIT_KEEPER_READY" not in raw:
+    if "UNIT_KEEPER_READY" not in raw and parsed.get("UNIT_KEEPER") != AUTO_KEEPER:
         yield (
             f"UNIT_KEEPER_READY missing: {_describe_value(raw, 'UNIT_KEEPER')} is set, but not how to tell "
             "that it is ready; set UNIT_KEEPER_READY to a URL, tcp:PORT, file:PATH or log:PATTERN"

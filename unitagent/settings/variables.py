@@ -87,6 +87,7 @@ class Variable:
         return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
+AUTO_KEEPER = ("auto",)  # UNIT_KEEPER, to be derived from COMMAND
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
 NAME = ValueType(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ - (but not . or ..)")
@@ -399,10 +400,10 @@ class Settings:
     keeper: tuple[str, ...] | None = _workload(
         "UNIT_KEEPER",
         COMMAND_LINE,
-        "command on each rank that outlives generations and holds what is slow to load",
+        "command on each rank that outlives generations; auto: the weight daemon of vLLM or SGLang",
     )
     keeper_ready: str | None = _workload(
-        "UNIT_KEEPER_READY", READINESS, "how to tell that it holds that; the workload starts after that"
+        "UNIT_KEEPER_READY", READINESS, "how to tell that it is ready", known="by framework, with auto"
     )
     keeper_failure: str | None = _workload(
         "UNIT_KEEPER_FAILURE",
