@@ -83,7 +83,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "a failure of its own does not leave a generation as it is": lambda s: s.with_workload(ended=FAILURE),
     "what is yet to be stored is there": lambda s: s.with_recovery(failure=None, failure_stored=False),
     "no end of a generation is counted before that generation": lambda s: s.with_recovery(counted=9),
-    "a record says what became of the keeper": lambda s: replace(s, config=replace(s.config, keeper=True)),
+    "a record says what became of the keeper": lambda s: replace(s, config=replace(s.config, keepers=True)),
     "a keeper that is not gone is one of a gang": lambda s: s.with_keeper(phase=WorkloadPhase.ALIVE),
     "a keeper that is ready lives": lambda s: s.with_keeper(ready=True),
     "a keeper without its main process is being stopped": lambda s: s.with_keeper(

@@ -13,7 +13,7 @@ from unitagent.core.events import StopAsked
 from unitagent.core.model import OrderKind, Phase, Reason, Record
 from unitagent.core.status import build_status, find_phase
 
-KEPT: dict[str, Any] = {"guard": True, "keeper": True, "backoff": (0.0,)}
+KEPT: dict[str, Any] = {"guard": True, "keepers": True, "backoff": (0.0,)}
 
 
 def _form(size: int = 2, **rules: Any) -> Unit:
@@ -190,7 +190,7 @@ def test_an_outage_of_the_store_ends_no_keeper() -> None:
 def test_a_rank_without_a_keeper_is_named() -> None:
     unit = Unit(2, **KEPT)
     unit.create(0)
-    unit.rules = {**KEPT, "keeper": False}
+    unit.rules = {**KEPT, "keepers": False}
     unit.create(1)
     unit.wait(8)
     assert unit.take() == []

@@ -131,7 +131,7 @@ class Plan:
             drain=5.0,
             deregister=1.0,
             max_restarts=self.max_restarts,
-            keeper=bool(self.keeper),
+            keepers=bool(self.keeper),
             relaunch=self.keeper == "relaunch",
             backoff=(0.0, 0.5, 1.0),
         )

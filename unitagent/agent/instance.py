@@ -299,7 +299,7 @@ def _make_history_keeper(settings: Settings, history: UnitHistory, state: State)
 def _make_keeper_runner(
     context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent, warmer: FileWarmer | None
 ) -> KeeperRunner | None:
-    if not agent.state.config.keeper:
+    if not agent.state.config.keepers:
         return None
     from unitagent.agent.keeper_runner import KeeperRunner  # noqa: PLC0415 (few Units have keepers)
     from unitagent.workload.keeper import KeeperProcess  # noqa: PLC0415 (as above)

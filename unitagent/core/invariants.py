@@ -182,7 +182,7 @@ def _counts_no_future(state: State) -> bool:
 
 
 def _publishes_its_keeper(state: State) -> bool:
-    return not state.config.keeper or set_keeper(state) == state
+    return not state.config.keepers or set_keeper(state) == state
 
 
 def _keeper_has_gang(state: State) -> bool:

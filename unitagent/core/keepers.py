@@ -65,7 +65,7 @@ def has_keepers_of(state: State, gang: Gang) -> bool:
 
 def explain_keepers(state: State, roster: Sequence[Record]) -> list[str]:
     """Which keepers keep the barrier closed, in words."""
-    if not state.config.keeper:
+    if not state.config.keepers:
         return []
     without = [record.rank for record in roster if record.keeper is UNSET]
     left = [record.rank for record in roster if record.keeper is not UNSET and record.keeper.gang]

@@ -442,7 +442,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
         health: Rank 0's workload has a health check.
         claimed: The rank was claimed; there may be others to claim.
         owns_store: This agent runs the store, so an empty store has forgotten nobody but my predecessor.
-        keeper: Each rank has a keeper, which outlives generations.
+        keepers: Each rank has a keeper, which outlives generations.
         relaunch: The death of a keeper ends no generation: it is replaced with the next restart.
         store_timeout: For the first contact with the store.
         lease: Without a sign of life for this long an instance counts as lost.
@@ -473,7 +473,7 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     health: bool = False
     claimed: bool = False
     owns_store: bool = False
-    keeper: bool = False
+    keepers: bool = False
     relaunch: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0

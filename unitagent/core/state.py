@@ -194,7 +194,7 @@ Result = tuple[State, tuple[Action, ...]]
 
 def initial_state(config: CoreConfig, me: Record, now: float) -> State:
     """The state of an agent that has just started."""
-    if config.keeper:
+    if config.keepers:
         me = replace(me, keeper=KeeperRecord())
     return State(config=config, me=me, started=now, now=now, store=StoreView(next_beat=now))
 

@@ -130,7 +130,7 @@ def _describe_pause(state: State) -> dict[str, Any] | None:
 
 def describe_keeper(state: State) -> dict[str, Any] | None:
     """The keeper on this instance, and which ranks have none that is ready; None without ``UNIT_KEEPER``."""
-    if not state.config.keeper:
+    if not state.config.keepers:
         return None
     gang = state.keeper.gang
     return {
