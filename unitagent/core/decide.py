@@ -12,7 +12,8 @@ be missed. Each rule applies only in some stages of an agent's life (:class:`sta
 What the rules guarantee, and where:
 
 1. No process of an older workload is alive when an agent enters a generation (``barrier.enter_generation``
-   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets).
+   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets, and the end of a generation that
+   started keepers and no workload).
 2. A generation starts when all ranks have confirmed the same gang, in one snapshot of the store
    (``barrier.advance_barrier``) that is more than its memory of an earlier time, or when another member
    that confirmed it has started, since that one saw such a snapshot (``barrier.start_late``). The gang's

@@ -108,12 +108,20 @@ class Reaper:
         self.kept.add(pid)
 
     def list_services(self) -> frozenset[int]:
-        """Return the pids of all service children, with those that the keeper has left behind since."""
+        """Return the pids of all service children, with those that the keeper has left behind since. May be
+        called in a thread.
+        """
         for pid in procfs.list_child_pids() - self.services if self.kept_by is not None else ():
             child = procfs.read_process(pid)
             if child is not None and self.kept_by is not None and self.kept_by(child):
                 self.keep_child(pid)
+                if procfs.read_process(pid) is None:  # it was reaped meanwhile; its pid may be another's soon
+                    self._forget_child(pid)
         return frozenset(self.services)
+
+    def _forget_child(self, pid: int) -> None:
+        self.services.discard(pid)
+        self.kept.discard(pid)
 
     def list_kept_children(self) -> frozenset[int]:
         """Return the pids of the keeper's processes that are our children."""
@@ -164,8 +172,7 @@ class Reaper:
         dead = procfs.read_process(pid) if on_exit is None else None  # the name is gone once it is reaped
         kept = pid in self.kept or (dead is not None and self.kept_by is not None and self.kept_by(dead))
         _, status = os.waitpid(pid, 0)
-        self.services.discard(pid)
-        self.kept.discard(pid)
+        self._forget_child(pid)
         self.notify_waiter()
         ended = from_wait_status(status)
         if on_exit is not None:
