@@ -11,7 +11,8 @@ What SIGTERM or SIGINT does, in order:
    the others stop once it has: an engine's followers that end first would break the requests that rank 0
    still answers. All of it fits into the stop grace.
 4. The action ``Stop`` makes ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace is over.
-5. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
+5. The keeper stops once the workload has, if there is one (:func:`keeper_rules.end_keeper`).
+6. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
 """
 
 from __future__ import annotations
