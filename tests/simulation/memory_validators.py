@@ -92,7 +92,8 @@ class Memories:
             self.parted.add(one.incarnation)
         boards = self.watch.world.boards
         board = boards.main.board
-        if any(record.failed for record in board.records.values()) and boards.is_main(one.host):
+        heard = boards.is_main(one.host) and one.host not in boards.deaf
+        if heard and any(record.failed for record in board.records.values()):
             self.warned.add(one.incarnation)
         self._note_beat(one, said, board.beats.get(one.rank))
         forgot = boards.lost_at != self._lost_at

@@ -255,12 +255,8 @@ def _keep_the_dead_in_the_gang() -> Any:
     return patch.object(facts, "_apply_workload_gone", gone)
 
 
-def _claim_nothing() -> Any:
-    return patch.object(
-        rank_ownership,
-        "start_tenure",
-        lambda state: state.with_store(predecessor=state.store.records.get(state.config.rank)),
-    )
+def _tenures_are_equal() -> Any:
+    return patch.object(rank_ownership, "choose_tenure", lambda *_args, **_observed: 1)
 
 
 def _wait_no_longer_than_rank_0() -> Any:
@@ -598,7 +594,7 @@ MUTANTS = (
     Mutant("ready when my own workload runs", _ready_alone, 573),
     Mutant("a member that the store forgot is forgotten", _forget_what_the_store_forgot, 1776),
     Mutant("a stopped workload is never said to be gone", _keep_the_dead_in_the_gang, 2),
-    Mutant("a claim does not end the predecessor's generation", _claim_nothing, 497),
+    Mutant("a tenure is not above its predecessor's", _tenures_are_equal, 1444),
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 248),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 20002),
     Mutant("spares leave all ranks to others", _spares_leave_all_to_others, 2641),

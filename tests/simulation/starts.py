@@ -28,7 +28,7 @@ class Starts:
         self.began: dict[int, float] = {}
         self._stood: dict[tuple[str, int], float] = {}  # since when
         self._first_answers: dict[str, float] = {}  # of each agent's contact
-        self._spawned: set[tuple[str, str]] = set()
+        self._spawned: dict[tuple[str, str], float] = {}
         self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
         self._leaders: dict[str, Gang] = {}
@@ -55,7 +55,7 @@ class Starts:
         self._new_port(gang)
         self._one_of_each(one, gang)
         self._no_overlap(one, gang)
-        self._spawned.add((one.incarnation, gang.id))
+        self._spawned[one.incarnation, gang.id] = self.watch.world.now
         if gang.generation in self.began and not self.watch.plan.guard:
             self.watch.pauses.check_rejoin(one, gang)
         self.gangs.setdefault(gang.generation, []).append(gang)
@@ -67,9 +67,19 @@ class Starts:
     def ran_before(self, one: Instance, moment: float) -> bool:
         """Whether this instance is of a generation that had begun by then."""
         return any(
-            who == one.incarnation and self.began[int(gang.split(":")[0])] <= moment
+            who == one.incarnation and self.began[_read_generation(gang)] <= moment
             for who, gang in self._spawned
         )
+
+    def count_ended(self) -> int:
+        """How many generations have ended of which somebody told the store that it had started."""
+        words = self.watch.world.boards.words
+        told = {
+            _read_generation(gang)
+            for (who, gang), at in self._spawned.items()
+            if words.get(who, float("-inf")) > at
+        }
+        return len(told - {max(self.began)})
 
     def _all_stood(self, one: Instance, gang: Gang) -> None:
         """2: only after all stood at its barrier; with guard nobody starts the same gang twice."""
@@ -252,3 +262,7 @@ class Starts:
         return other.incarnation in gang.incarnations or other.in_contact_since(
             world.now - world.bounds.waking
         )
+
+
+def _read_generation(gang_id: str) -> int:
+    return int(gang_id.split(":", maxsplit=1)[0])
