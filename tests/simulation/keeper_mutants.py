@@ -27,7 +27,9 @@ def _agents_leave_their_keepers() -> Any:
 
 
 def _isolated_keepers_live_on() -> Any:
-    return patch.object(isolation, "stop_keeper_at_once", lambda state: (state, ()))
+    """Their watchdogs are deceived, too: those would end them in their agents' place."""
+    lives = {"stop_keeper_at_once": lambda state: (state, ()), "last_contact": lambda state: state.now}
+    return patch.multiple(isolation, **lives)
 
 
 def _keepers_start_beside_older_ones() -> Any:
@@ -59,7 +61,7 @@ KEEPER_MUTANTS = (
     ("keepers end with their workloads", _keepers_end_with_their_workloads, 0),
     ("a broken group of keepers stays", _a_broken_group_stays, 0),
     ("an agent ends before its keeper", _agents_leave_their_keepers, 3),
-    ("an isolated keeper lives on", _isolated_keepers_live_on, 0),
+    ("an isolated keeper lives on", _isolated_keepers_live_on, 2),
     ("keepers start beside older ones", _keepers_start_beside_older_ones, 0),
     ("a keeper that dies while it loads ends nothing", _who_dies_while_loading_is_missed_by_nobody, 97),
     ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
