@@ -28,8 +28,9 @@ def _agents_leave_their_keepers() -> Any:
 
 def _isolated_keepers_live_on() -> Any:
     """Their watchdogs are deceived, too: those would end them in their agents' place."""
-    lives = {"stop_keeper_at_once": lambda state: (state, ()), "last_contact": lambda state: state.now}
-    return patch.multiple(isolation, **lives)
+    return patch.multiple(
+        isolation, stop_keeper_at_once=lambda state: (state, ()), last_contact=lambda state: state.now
+    )
 
 
 def _keepers_start_beside_older_ones() -> Any:
