@@ -12,6 +12,7 @@ from unitagent.core.model import Mode, Restart
 _PROFILES = {
     Profile.ANYTHING: 4, Profile.MOMENTS: 3, Profile.BURST: 2, Profile.STORE: 2, Profile.DRAIN: 3
 }  # fmt: skip
+_WILD = (Profile.ANYTHING, Profile.MOMENTS)  # in the others workloads end when they are killed
 
 
 def simulate_keepers(seed: int, told: bool = False, **changes: Any) -> Outcome:
@@ -21,4 +22,5 @@ def simulate_keepers(seed: int, told: bool = False, **changes: Any) -> Outcome:
     policy = rng.choice(("restart-unit", "relaunch"))
     kept: dict[str, Any] = {"keeper": policy, "profile": profile, "guard": True}
     service: dict[str, Any] = {"mode": Mode.SERVICE, "restart": Restart.INPLACE, "barrier_timeout": 0.0}
-    return simulate(seed, told, **{**kept, **service, **changes})
+    calm: dict[str, Any] = {} if profile in _WILD else {"slow": 0.0, "immortal": 0.0, "twins": False}
+    return simulate(seed, told, **{**kept, **service, **calm, **changes})
