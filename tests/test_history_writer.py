@@ -19,7 +19,7 @@ from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import CoreConfig, InstanceState
 from unitagent.core.state import State, initial_state, update_record
 from unitagent.errors import StoreError
-from unitagent.store.history import UnitHistory
+from unitagent.store.history import HistoryPage, UnitHistory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +50,11 @@ class Shelf:
             raise StoreError(self.trouble)
         self.clock = clock
         self.batches.append(list(moments))
+
+    async def read_latest(self, count: int) -> HistoryPage:
+        if self.trouble:
+            raise StoreError(self.trouble)
+        return HistoryPage(tuple(one for batch in self.batches for one in batch)[-count:], b"", 0.0)
 
     async def close(self) -> None:
         self.closed += 1

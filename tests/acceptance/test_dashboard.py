@@ -90,6 +90,7 @@ def test_a_page_has_the_history_of_its_own_unit_or_of_any(pair: Pair) -> None:
             "kind",
             "state",
             "detail",
+            "phases",
         ]
         assert 0 <= seen["now"] - seen["events"][0]["at"] < 600
 

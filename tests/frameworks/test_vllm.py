@@ -47,6 +47,14 @@ def test_its_metrics_have_the_names_that_are_read(unit: VllmUnit) -> None:
         assert unit.metric(str(name)), name
 
 
+def test_each_rank_tells_what_its_start_was_made_of(unit: VllmUnit) -> None:
+    of_all = {"imports", "distributed_init", "weights", "other"}
+    leader, other = (unit.lab.agents[rank].status()["engine"] for rank in range(SIZE))
+    assert set(leader["phases"]) == of_all | {"kv_cache", "server"}
+    assert set(other["phases"]) == of_all
+    assert leader["phases"]["imports"] > 1
+
+
 @pytest.mark.parametrize(
     ("rank", "part"),
     [

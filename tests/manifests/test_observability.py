@@ -47,6 +47,7 @@ def known_metrics() -> set[str]:
         last_order={"at": 1.0},
         conditions=[{"type": "Ready", "since": 1.0}],
         budget={"used": 1, "allowed": 10},
+        engine={"phases": {"weights": 1.0}},
     )
     text = metrics.render(told, 0.0, Gauges(requests_in_flight=1)).decode()
     return {one.name for family in text_string_to_metric_families(text) for one in family.samples}

@@ -64,12 +64,12 @@ def test_a_line_says_when_who_and_what_and_no_terminal_interprets_it() -> None:
 
 
 def test_the_keys_of_an_object_are_always_the_same() -> None:
-    keys = ["at", "generation", "rank", "incarnation", "kind", "state", "detail"]
+    keys = ["at", "generation", "rank", "incarnation", "kind", "state", "detail", "phases"]
     seen = [json.loads(event_text.format_event_json(one)) for one in STORY]
     assert all(list(one) == keys for one in seen)
     assert seen[2] == {
         "at": NOON + 10, "generation": 1, "rank": 0, "incarnation": "i0", "kind": "state",
-        "state": "healthy", "detail": "moment 0",
+        "state": "healthy", "detail": "moment 0", "phases": None,
     }  # fmt: skip
     assert seen[4]["state"] is None
 
@@ -255,3 +255,16 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert f"argument --since: {text!r}: must be a duration such as 30s, 10m" in done.stderr
         assert f"(see `unitagent {command} --help`)" in done.stderr
+
+
+def test_starts_of_the_engine_stand_below_the_chart_and_the_picture() -> None:
+    started = at(
+        60, 0, None, EventKind.ENGINE, detail="rank 0's engine started in 6.0 s", phases={"weights": 6}
+    )
+    line = build_timeline([*STORY, started], {}, NOON + 100)
+    assert line.starts == (started,)
+    assert build_timeline([*STORY, started], {}, NOON + 100, since=NOON + 61).starts == ()
+    told = "2026-01-31T12:01:00.000+00:00  rank 0's engine started in 6.0 s"
+    assert timeline.draw_chart("u", line, 200, Style(width=200)).splitlines()[-1] == f"s {told}"
+    assert f"start  {told}".replace("'", "&#x27;") in svg.draw_svg("u", line)
+    assert json.loads(event_text.format_event_json(started))["phases"] == {"weights": 6}

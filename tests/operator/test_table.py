@@ -167,3 +167,9 @@ def test_how_it_was_started_is_told_where_that_could_be_in_two_ways() -> None:
     assert f"start: {told}" in lines(start={"message": told})
     assert not any(line.startswith("start:") for line in lines(start={"message": None}))
     assert not any(line.startswith("start:") for line in lines(start=None))
+
+
+def test_the_start_of_a_known_engine_is_told() -> None:
+    told = {"message": "rank 0's engine started in 2.0 s: weights 2.0 s"}
+    assert lines(engine=told)[-1] == "engine: rank 0's engine started in 2.0 s: weights 2.0 s"
+    assert lines(engine=None) == lines()

@@ -47,6 +47,15 @@ def test_a_status_becomes_gauges() -> None:
     assert value(samples, "recovery_seconds", stage="stop") is None
 
 
+def test_the_phases_of_the_engine_are_gauges_where_they_are_known() -> None:
+    samples = read(Metrics(0).render(status(engine={"phases": {"imports": 29.9, "weights": 2.0}}), now=0.0))
+    assert value(samples, "engine_phase_seconds", phase="imports") == 29.9
+    assert value(samples, "engine_phase_seconds", phase="weights") == 2.0
+    assert value(samples, "engine_phase_seconds", phase="compile") is None
+    for unknown in (status(engine=None), status()):
+        assert not [name for name, _ in read(Metrics(0).render(unknown, now=0.0)) if "engine" in name]
+
+
 @pytest.mark.parametrize("state", InstanceState)
 def test_exactly_one_state_is_one(state: InstanceState) -> None:
     shown = status(instances=[instance(state=state.value, lease_seconds=None)])

@@ -154,3 +154,15 @@ async def test_a_page_of_the_store_begins_with_its_units(tmp_path: Path) -> None
     assert "◐ running" in find(document, "units")  # it is not ready, so not green
     assert "[fd00::1]:8000" in find(document, "units")
     assert find(document, "name") == "u"
+
+
+@in_loop
+async def test_the_phases_of_a_start_are_shown_where_they_are_known(tmp_path: Path) -> None:
+    told = {"message": "rank 0's engine started in 6.0 s", "phases": {"kv_cache": 5.25, "server": 0.75}}
+    async with serving(FakeAnswers(shown=shown(engine=told)), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert find(document, "engine") == "rank 0's engine started in 6.0 s"
+    assert "<dt>kv cache</dt><dd>5.3 s</dd>" in document
+    async with serving(FakeAnswers(shown=shown(engine=None)), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert re.search(r'<section id="started"[^>]* hidden="">', document)

@@ -133,3 +133,18 @@ def test_many_generations_take_no_more_memory() -> None:
         log.append_lines(b"x\n")
     assert len(log._starts) == output_log._MOST_STARTS
     assert read_all(log)[-1] == (999, b"x\n")
+
+
+def test_a_listener_gets_the_whole_lines_of_both_streams_as_they_come() -> None:
+    heard: list[bytes] = []
+    log = OutputLog()
+    one, other = OutputStream(log), OutputStream(log)
+    one.feed_bytes(b"before\n")
+    log.listener = heard.append
+    one.feed_bytes(b"Model loading ")
+    other.feed_bytes(b"50%\r100%\nother\n")
+    one.feed_bytes(b"took 3 s\nrest")
+    one.end_line()
+    log.listener = None
+    one.feed_bytes(b"after\n")
+    assert heard == [b"50%\r100%\nother\n", b"Model loading took 3 s\n", b"rest\n"]

@@ -138,7 +138,8 @@ class Memories:
     def _taken_over(self, one: Instance, other: Instance, former: str) -> None:
         """3: whose lease is gone, and who does not answer either, has lost its rank, and is fenced should it
         come back. Whoever is only remembered lost it to the former holder already, where there was one; and
-        of what was said to the losing side of a split nobody on the other side knows.
+        of what was said to the losing side of a split nobody on the other side knows. Of a store that shows
+        nobody a newcomer learns no address to ask at (seed 700009761).
         """
         shown = former == other.incarnation
         answered = shown and self.watch.lookout.answered_for(one) > self.watch.world.timing.takeover
@@ -150,7 +151,7 @@ class Memories:
             if not self._was_on_the_losing_side(other):
                 what = f"{one.incarnation} takes over from {other.incarnation}, which runs"
                 self.watch.report_violation("3 takeover", what)
-        elif not self._has_been_heard(other) and not self.watch.lookout.answers(one, other):
+        elif not self._has_been_heard(other) and not (shown and self.watch.lookout.answers(one, other)):
             self.watch.add_strike(one.rank, "taken over")
 
     def _was_on_the_losing_side(self, other: Instance) -> bool:

@@ -71,6 +71,7 @@ class AgentAnswers:
             "endpoint": self._find_endpoint(state),
             "secrets": self._agreement.report_status(),
             "start": self._agent.start_report,
+            "engine": self._agent.engine_report,
             **files,
         }
         return {**status, "summary": summarize(status, state.now + state.config.epoch)}

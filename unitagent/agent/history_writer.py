@@ -32,6 +32,7 @@ from unitagent.system import redaction
 
 if TYPE_CHECKING:
     from unitagent.agent.history_keeper import HistoryKeeper
+    from unitagent.store.history import HistoryPage
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +50,9 @@ class HistoryStore(Protocol):
 
     async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Store these events; ``clock`` is the clock of their timestamps."""
+
+    async def read_latest(self, count: int) -> HistoryPage:
+        """Read the last events, as many as ``count``."""
 
     async def close(self) -> None:
         """Close the connection; the next write opens it again."""
@@ -97,6 +101,13 @@ class HistoryWriter:
             self._queue.popleft()
             self._dropped += 1
         self._news.set()
+
+    async def read_latest(self, count: int) -> Sequence[HistoryEvent]:
+        """Return the last events that the store has; none while it is away."""
+        try:
+            return (await self._store.read_latest(count)).events
+        except StoreError:
+            return ()
 
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:

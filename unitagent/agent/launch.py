@@ -38,7 +38,7 @@ from unitagent.workload.leftovers import make_keeper_marker
 if TYPE_CHECKING:
     from unitagent.agent.keeper_runner import KeeperLaunch
     from unitagent.frameworks.completer import CompletedCommand
-    from unitagent.frameworks.interface import LaunchPlan, RankContext
+    from unitagent.frameworks.interface import LaunchPlan, PhaseLine, RankContext
     from unitagent.frameworks.shell_text import PlainCommand
 
 
@@ -50,6 +50,15 @@ _UNKNOWN_HEALTH = (
 _KEEPER_PORT = 29400  # of a keeper, in a dry run
 _LONGEST_COMMAND = 1000  # characters
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
+NEVER_WARM = {  # the report of a start, where there is only one way to start
+    "kind": "cold",
+    "why": "UNIT_WARM=off",
+    "fork_seconds": None,
+    "saved_seconds": None,
+    "late_imports": {},
+    "next": {"kind": "cold", "why": "UNIT_WARM=off"},
+    "message": None,
+}
 
 
 class Launch(Struct, frozen=True):
@@ -65,6 +74,7 @@ class Launch(Struct, frozen=True):
         ignores_sigterm: it ignores SIGTERM, so a grace period would be wasted.
         restart_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
         warm_modules: what a warm start has imported.
+        phase_lines: lines of its output that tell how far its start is.
         notices: warnings to log once.
         framework: which one has completed the command line; empty for none.
 
@@ -81,6 +91,7 @@ class Launch(Struct, frozen=True):
     ignores_sigterm: bool = False
     restart_grace: float | None = None
     warm_modules: tuple[str, ...] = ()
+    phase_lines: tuple[PhaseLine, ...] = ()
     notices: tuple[str, ...] = ()
     framework: str = ""
 
@@ -253,6 +264,7 @@ class Launcher:
             ignores_sigterm=plan.ignores_sigterm,
             restart_grace=self._choose_restart_grace(plan),
             warm_modules=self._settings.warm_modules or plan.warm_modules,
+            phase_lines=plan.phase_lines,
             notices=notices,
             framework=completed.framework if completed else "",
         )

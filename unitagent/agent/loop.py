@@ -19,8 +19,8 @@ from msgspec.structs import replace
 
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
-from unitagent.agent.launch import Launch, Launcher
-from unitagent.agent.step_changes import has_news, record_metrics
+from unitagent.agent.launch import NEVER_WARM, Launch, Launcher
+from unitagent.agent.step_metrics import record_metrics
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -28,7 +28,7 @@ from unitagent.core import isolation
 from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
-from unitagent.core.state import State, describe_rank, make_failure
+from unitagent.core.state import State, describe_rank, has_news, make_failure
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
@@ -42,6 +42,7 @@ from unitagent.workload.signals import InheritedSignals, install_handlers
 from unitagent.workload.watchdog_client import WatchdogClient
 
 if TYPE_CHECKING:
+    from unitagent.agent.engine_starts import EngineStarts
     from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
@@ -58,15 +59,6 @@ _SHARED_MEMORY = 30  # checks between two samples of the resources that the work
 _RETRY_PAUSE = 1.0  # seconds before failed work is tried again
 _TURNS_TO_SEND = 3  # of the event loop, until an exchange that was begun is sent
 _LAST_WORDS = 0.5  # seconds to flush the workload's output
-_NEVER_WARM = {
-    "kind": "cold",
-    "why": "UNIT_WARM=off",
-    "fork_seconds": None,
-    "saved_seconds": None,
-    "late_imports": {},
-    "next": {"kind": "cold", "why": "UNIT_WARM=off"},
-    "message": None,
-}
 
 
 class Components(Struct, frozen=True, kw_only=True):
@@ -107,6 +99,7 @@ class Agent:
         self._stop_grace = 0.0
         self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
+        self._engine: EngineStarts | None = None
         self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
         self._port = self._next_port = 0
@@ -123,9 +116,7 @@ class Agent:
         """Run until ``Quit``; return the exit code."""
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
         self._tasks.keep_running(self._monitor_processes, _RETRY_PAUSE)
-        self._tasks.keep_running(
-            lambda: self._components.store.listen(lambda: self.enqueue_event(ev.StoreNotified)), _RETRY_PAUSE
-        )
+        self._tasks.keep_running(lambda: self._components.store.listen(self.request_exchange), _RETRY_PAUSE)
         self.enqueue_event(ev.Tick)
         code = None
         try:
@@ -159,7 +150,12 @@ class Agent:
         warm = self._components.warm
         if warm is not None:
             return warm.report_start(self.state.config.rank)
-        return _NEVER_WARM if self._launch is not None else None
+        return NEVER_WARM if self._launch is not None else None
+
+    @property
+    def engine_report(self) -> dict[str, Any] | None:
+        """What the last start of the engine was made of; None if its lines are not known."""
+        return None if self._engine is None else self._engine.report_status(self.state.config.rank)
 
     async def sample_usage(self) -> list[ProcessUsage]:
         """Return what each process of the workload uses now."""
@@ -246,6 +242,8 @@ class Agent:
             self._components.hook.observe_events(self.state, events)
         if self._components.warm is not None and not self.state.loads_keepers:
             self._components.warm.observe_step(self.state, self._launch)
+        if self._engine is not None:
+            self._engine.observe_step(self.state)
         if (output := self._failure_output.take_output(self.state)) is not None:
             self._storing = self._tasks.start_task(self._failure_output.store_output(output), ignore_failure)
         for action in actions:
@@ -287,9 +285,8 @@ class Agent:
                 )
             case act.AskPeer() | act.CheckPeers() | act.WatchPeers():
                 self._perform_peer_action(action)
-            case act.SpawnKeeper() | act.StopKeeper():
-                if self._components.keeper is not None:
-                    self._components.keeper.perform_action(action, self._tasks)
+            case act.SpawnKeeper() | act.StopKeeper() if self._components.keeper is not None:
+                self._components.keeper.perform_action(action, self._tasks)
             case act.FindPort():
                 self._tasks.keep_running(lambda: self._find_master_port(action), _RETRY_PAUSE)
             case act.Spawn():
@@ -298,17 +295,6 @@ class Agent:
                 self._begin_stop(action.grace)
             case act.AwaitDrain():
                 self._tasks.start_task(self._await_drain(), lambda _: self.enqueue_event(ev.Drained))
-
-    def _perform_peer_action(self, action: act.AskPeer | act.CheckPeers | act.WatchPeers) -> None:
-        match action:
-            case act.AskPeer():
-                self._tasks.start_task(
-                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
-                )
-            case act.CheckPeers():
-                self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
-            case act.WatchPeers():
-                self._components.peers.watch_peers(action.peers)
 
     def _log_action(self, action: act.Log) -> None:
         _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
@@ -338,6 +324,17 @@ class Agent:
 
     # the peers
 
+    def _perform_peer_action(self, action: act.AskPeer | act.CheckPeers | act.WatchPeers) -> None:
+        match action:
+            case act.AskPeer():
+                self._tasks.start_task(
+                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
+                )
+            case act.CheckPeers():
+                self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
+            case act.WatchPeers():
+                self._components.peers.watch_peers(action.peers)
+
     async def _ask_peer(self, action: act.AskPeer) -> None:
         self._report_answer(action, *await self._components.peers.ask_peer(action.peer))
 
@@ -345,12 +342,11 @@ class Agent:
         self.enqueue_event(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check_peers(self, action: act.CheckPeers) -> None:
-        self.enqueue_event(
-            ev.PeersChecked, action.gang, await self._components.peers.check_peers(action.peers)
-        )
+        answers = await self._components.peers.check_peers(action.peers)
+        self.enqueue_event(ev.PeersChecked, action.gang, answers)
 
     def _report_no_answers(self, action: act.CheckPeers) -> None:
-        silent = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
+        silent = {peer.incarnation: ev.ProbeResult.SILENT for peer in action.peers}
         self.enqueue_event(ev.PeersChecked, action.gang, silent)
 
     # the workload
@@ -375,7 +371,7 @@ class Agent:
         """
         ip = self.state.me.ip
         kept = self.state.keeper.gang
-        used = (self._port, *(() if kept is None else (kept.master_port,)))
+        used = (self._port,) if kept is None else (self._port, kept.master_port)
         port = find_master_port(ip, used, self._next_port)
         try:
             return port, find_master_port(ip, (*used, port))
@@ -399,21 +395,27 @@ class Agent:
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
             pid = self._components.workload.spawn(
-                launch.argv,
-                launch.env,
-                launch.required_processes,
-                ports=ports,
-                generation=gang.generation,
+                launch.argv, launch.env, launch.required_processes, ports=ports, generation=gang.generation
             )
         except CommandError as error:
             _log.error("%s", error)
             self.enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
+        self._follow_start(launch, gang.generation)
         report = None if self._components.warm is None else self._components.warm.starter.report
         self.enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
         self._components.metrics.observe_start(warm=report is not None and report.warm)
         self._monitor.start_probes(launch, health=self.state.config.health)
         _log.info("started process %d: %s", pid, launch.describe_command())
+
+    def _follow_start(self, launch: Launch, generation: int) -> None:
+        if self._engine is None and launch.phase_lines:
+            from unitagent.agent.engine_starts import EngineStarts  # noqa: PLC0415 (few engines are known)
+
+            output = self._components.workload.output
+            self._engine = EngineStarts(self._components.history, self._tasks, output.set_listener)
+        if self._engine is not None:
+            self._engine.begin(launch.phase_lines, generation)
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()

@@ -87,6 +87,7 @@ class StandbyAnswers:
             "endpoint": None,
             "secrets": None,
             "start": None,
+            "engine": None,
             "standby": {"since": self._since, "reason": self._claimant.why},
             **files,
         }

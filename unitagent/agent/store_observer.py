@@ -62,7 +62,7 @@ class StoreObserver:
         if not snapshot.records:
             return None
         status = status_from_store(name, snapshot, self._leases.get(name, self._settings.lease))
-        status |= {"endpoint": None, "secrets": None, "start": None}  # only its own agents know
+        status |= dict.fromkeys(("endpoint", "secrets", "start", "engine"))  # only its own agents know
         return status | {"summary": summarize(status, time.time())}
 
     async def read_events(self, name: str) -> dict[str, Any]:

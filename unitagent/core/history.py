@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Quit
 from unitagent.core.exits import ExitCode
@@ -28,6 +30,7 @@ class EventKind(StrEnum):
     STATE = "state"  # of an instance
     KEEPER = "keeper"  # of an instance: it started, is ready, or has ended
     READY = "ready"  # the Unit serves
+    ENGINE = "engine"  # what the start of rank 0's engine was made of
     FAILURE = "failure"  # the first of a generation
     EVIDENCE = "evidence"  # what the ranks of a generation that failed were doing
     ORDER = "order"  # an operator's order, a pause of restarts included; reported by the command
@@ -55,6 +58,7 @@ class HistoryEvent(Struct, frozen=True, kw_only=True):
         state: State of that rank from here on; None if unchanged.
         number: How many events this incarnation has reported before; incarnation and number identify an
             event.
+        phases: Seconds of each phase of the engine's start, if it is about one.
 
     """
 
@@ -66,9 +70,10 @@ class HistoryEvent(Struct, frozen=True, kw_only=True):
     detail: str
     state: InstanceState | None = None
     number: int = 0
+    phases: dict[str, float] | None = None
 
 
-def describe_event(event: HistoryEvent) -> dict[str, str | int | float | None]:
+def describe_event(event: HistoryEvent) -> dict[str, Any]:
     """An event for programs, with fixed keys."""
     return {
         "at": round(event.at, 3),
@@ -78,6 +83,7 @@ def describe_event(event: HistoryEvent) -> dict[str, str | int | float | None]:
         "kind": event.kind.value,
         "state": event.state.value if event.state else None,
         "detail": event.detail,
+        "phases": event.phases,
     }
 
 
@@ -146,6 +152,11 @@ def make_evidence_event(state: State, failure: Failure, at: float, detail: str) 
         kind=EventKind.EVIDENCE,
         detail=detail,
     )
+
+
+def make_engine_event(state: State, detail: str, phases: dict[str, float]) -> HistoryEvent:
+    """The event for a start of the engine, which has just ended."""
+    return replace(_make_event(state, EventKind.ENGINE, detail), state=None, phases=phases)
 
 
 def make_order_event(order: Order, at: float, incarnation: str) -> HistoryEvent:

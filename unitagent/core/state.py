@@ -192,6 +192,14 @@ def _replace_changed(part: T, changes: Mapping[str, Any]) -> T:
 Result = tuple[State, tuple[Action, ...]]
 
 
+def has_news(before: State, now: State) -> bool:
+    """Whether more has happened than time passing and an exchange starting."""
+    store = before.store.leases is now.store.leases and before.store.records is now.store.records
+    same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
+    unfinished = before.shutdown is now.shutdown and before.recovery is now.recovery
+    return not (store and same and unfinished and before.generation == now.generation)
+
+
 def initial_state(config: CoreConfig, me: Record, now: float) -> State:
     """The state of an agent that has just started."""
     if config.keepers:

@@ -48,6 +48,26 @@ class RankContext:
     keeper_port: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseLine:
+    """A line of an engine's output that tells how far its start is.
+
+    Attributes:
+        text: what the line contains.
+        phase: the phase of ``core.engine_start`` that ends with it, or that it is about.
+        seconds: pattern of the seconds that the engine says it took, in a group; empty if it says none.
+        within: the phase is a part of another one, which this line does not end.
+        tentative: other processes of the engine are usually still in the phase.
+
+    """
+
+    text: bytes
+    phase: str
+    seconds: bytes = b""
+    within: bool = False
+    tentative: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
     """What one rank runs, and how its health and progress are checked.
@@ -71,6 +91,8 @@ class LaunchPlan:
         warm_up: URL, and JSON to post to it, that make the engine do what it leaves to its first request;
             only at rank 0, None if no such request is known.
         warm_modules: what most of its start goes into importing, in each of its processes.
+        phase_lines: lines of its output that tell how far its start is; all that fit a line count, in their
+            order.
         notices: sentences to show once, at the start.
         keeper: the command that holds what the engine takes from it, where ``keeper_port`` asks for one.
         keeper_ready: how to tell that it is ready, as ``UNIT_KEEPER_READY`` says it.
@@ -91,6 +113,7 @@ class LaunchPlan:
     restart_grace: float | None = None
     warm_up: tuple[str, str] | None = None
     warm_modules: tuple[str, ...] = ()
+    phase_lines: tuple[PhaseLine, ...] = ()
     notices: tuple[str, ...] = ()
     keeper: tuple[str, ...] = ()
     keeper_ready: str = ""

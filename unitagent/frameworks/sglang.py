@@ -9,7 +9,10 @@ The invariant: only rank 0 has a health check; the other ranks answer 200 whatev
 
 Sources: SGLang 0.5.23. ``/health`` generates one token through all ranks, which takes at least a second and
 times out after 20 (``http_server.py``), so ``UNIT_HEALTH_TIMEOUT_SECONDS`` must be longer; ranks other than 0
-ignore SIGTERM, and rank 0 stops them (``entrypoints/engine.py``).
+ignore SIGTERM, and rank 0 stops them (``entrypoints/engine.py``). The lines of a start are from
+``distributed/bootstrap.py``, ``model_executor/model_runner.py``, ``mem_cache/kv_cache_configurator.py``,
+``model_executor/model_runner_components/cuda_graph_setup.py`` and ``http_server.py``; older releases call
+parallel torch distributed. Ranks other than 0 tell all but the last one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from unitagent.engine_commands import SGLANG
 from unitagent.frameworks.command import split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, PhaseLine, RankContext
 from unitagent.frameworks.listen_address import HOST, ListenFlags, choose_wildcard
 from unitagent.system.host_port import join_host_port
 
@@ -40,6 +43,18 @@ _WARM = (
     "sglang.srt.entrypoints.http_server",
     "sglang.srt.managers.scheduler",
     "sglang.srt.managers.detokenizer_manager",
+)
+_PHASE_LINES = (
+    PhaseLine(b"Init parallel begin", "imports"),
+    PhaseLine(b"Init torch distributed begin", "imports"),
+    PhaseLine(b"Init parallel ends", "distributed_init"),
+    PhaseLine(b"Init torch distributed ends", "distributed_init"),
+    PhaseLine(b"Load weight begin", "distributed_init"),
+    PhaseLine(b"Load weight end", "weights", rb"(?:elapsed=|graph capture in )(\d+\.?\d*) s"),
+    PhaseLine(b"Memory pool end", "kv_cache"),
+    PhaseLine(b"DeepGEMM warmup done", "compile", rb"done in (\d+\.?\d*)s", within=True),
+    PhaseLine(b"graph end", "graph_capture"),  # of several kinds, one after the other
+    PhaseLine(b"The server is fired up and ready to roll", "server"),
 )
 
 
@@ -69,6 +84,7 @@ class SgLang:
             ignores_sigterm=context.rank > 0,
             restart_grace=_RESTART_GRACE,
             warm_modules=_WARM,
+            phase_lines=_PHASE_LINES,
         )
         if context.keeper_port is not None:
             from unitagent.frameworks.weight_cache import add_sglang_keeper  # noqa: PLC0415 (few have one)

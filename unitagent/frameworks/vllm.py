@@ -9,7 +9,12 @@ rank has one. With vLLM's own load balancing no rank gets ``--data-parallel-star
 file (``--config``) count like flags on the command line.
 
 Sources: vLLM 0.33 ``engine/arg_utils.py`` and ``entrypoints/cli/serve.py``; native multi-node came with
-0.11.1, ``--shutdown-timeout`` with 0.18.0: without it SIGTERM breaks requests in flight.
+0.11.1, ``--shutdown-timeout`` with 0.18.0: without it SIGTERM breaks requests in flight. The lines of a start
+are those of 0.32 and 0.33, with their older forms where they differ: ``v1/engine/core.py``,
+``distributed/parallel_state.py``, ``v1/worker/gpu_model_runner.py`` and ``cpu_model_runner.py``,
+``model_executor/model_loader/default_loader.py``, ``compilation/monitor.py``,
+``entrypoints/launchers/api_server/entry.py``. Rank 0 tells all of them, a headless rank none of the engine
+core or the server.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from unitagent.frameworks import ray
 from unitagent.frameworks.command import SplitCommand, split_assumed, split_at_engine
 from unitagent.frameworks.config_file import read_config_flags
 from unitagent.frameworks.flags import Flag, FlagCompleter
-from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
+from unitagent.frameworks.interface import Framework, LaunchPlan, PhaseLine, RankContext
 from unitagent.frameworks.listen_address import ListenFlags
 
 BACKEND = Flag("--data-parallel-backend", ("-dpb",))
@@ -63,6 +68,23 @@ _WARM = (
     "uvloop",
 )
 _WARM_ON_CPU = "vllm.v1.worker.cpu_worker"  # that of GPUs may initialize CUDA when it is imported
+_PHASE_LINES = (
+    PhaseLine(b"Initializing a V1 LLM engine", "imports", tentative=True),  # its workers import after that
+    PhaseLine(b"distributed_init_method=", "imports"),
+    PhaseLine(b"is assigned as DP rank", "distributed_init"),
+    PhaseLine(b"Starting to load model", "distributed_init"),
+    PhaseLine(b"Loading weights took", "weights"),  # the last word of the CPU runner
+    PhaseLine(b"Model loading took", "weights"),
+    PhaseLine(b"torch.compile took", "compile", rb"took (\d+\.?\d*) s", within=True),
+    PhaseLine(b"torch.compile takes", "compile", rb"takes (\d+\.?\d*) s", within=True),  # older
+    PhaseLine(b"torch.compile and initial profiling", "compile", rb"took (\d+\.?\d*) s", within=True),
+    PhaseLine(b"Graph capturing finished", "graph_capture", rb"in (\d+\.?\d*) secs", within=True),
+    PhaseLine(b"(compilation: ", "compile", rb"\(compilation: (\d+\.?\d*) s", within=True),
+    PhaseLine(b"init engine (profile, create kv cache", "kv_cache"),
+    PhaseLine(b"Starting vLLM server on", "server"),
+    PhaseLine(b"Starting vLLM API server", "server"),  # older
+    PhaseLine(b"Application startup complete", "server"),
+)
 _COMPLETIONS = "/v1/completions"
 _WARM_UP = '{"prompt": "warm up", "max_tokens": 2, "temperature": 0}'  # it needs a prefill and a decode
 _REQUIRED = ("VLLM::Worker", "VLLM::EngineCor")  # vLLM itself exits seconds after one of them, or never
@@ -191,7 +213,11 @@ def _plan_rank(
 def _plan_alone(context: RankContext, argv: tuple[str, ...]) -> LaunchPlan:
     modules = (*_WARM, _WARM_ON_CPU) if "cpu" in context.version else _WARM
     return LaunchPlan(
-        argv=argv, required_processes=_REQUIRED, restart_grace=_RESTART_GRACE, warm_modules=modules
+        argv=argv,
+        required_processes=_REQUIRED,
+        restart_grace=_RESTART_GRACE,
+        warm_modules=modules,
+        phase_lines=_PHASE_LINES,
     )
 
 
@@ -263,7 +289,7 @@ def _plan_on_ray(context: RankContext, command: SplitCommand, env: Mapping[str, 
     completer = FlagCompleter(command.all_words, env)
     _add_shutdown_timeout(context, completer)
     plan = ray.plan_ray_cluster(context, command.append_options(completer.build_words()), env)
-    plan = replace(plan, origins={**plan.origins, **completer.origins})
+    plan = replace(plan, origins={**plan.origins, **completer.origins}, phase_lines=_PHASE_LINES)
     return _add_endpoints(plan, command, health=True) if context.rank == 0 else plan
 
 

@@ -132,7 +132,7 @@ def fetch_agent_fields(unit: str, host: str, port: int, keys: Keyring) -> dict[s
     """Return what only agents know of this Unit from one of them; empty if none answers. Blocks.
 
     That is ``guard``, ``recovery``, and, if they have the form of this version, ``phase``, ``budget``,
-    ``endpoint``, ``conditions`` and ``start``.
+    ``endpoint``, ``conditions``, ``start`` and ``engine``.
     """
     try:
         status = fetch_status(unit, host, port, keys) or {}
@@ -174,6 +174,7 @@ class _AgentFields(msgspec.Struct):
     endpoint: str | None
     conditions: list[_Condition]
     start: dict[str, Any] | None = None
+    engine: dict[str, Any] | None = None
 
 
 @contextlib.contextmanager

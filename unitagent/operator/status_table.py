@@ -56,7 +56,8 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     yield from _format_secrets(status.get("secrets"))
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
-    yield from _format_start(status.get("start"))
+    yield from _format_message("start", status.get("start"))
+    yield from _format_message("engine", status.get("engine"))
     yield from _format_past("last ordered restart", status.get("last_order"), now)
     yield from _format_past("last failure", status["failure"], now)
 
@@ -95,9 +96,9 @@ def _select_conditions(seen: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _format_start(start: dict[str, Any] | None) -> list[str]:
-    """Format how the workload was started; nothing where there is only one way."""
-    return [f"start: {start['message']}"] if start and start.get("message") else []
+def _format_message(what: str, fields: dict[str, Any] | None) -> list[str]:
+    """Format what has a sentence of its own; nothing where there is nothing to tell."""
+    return [f"{what}: {fields['message']}"] if fields and fields.get("message") else []
 
 
 def _format_past(what: str, event: dict[str, Any] | None, now: float) -> list[str]:

@@ -185,6 +185,10 @@ class Metrics:
         parts = (("fork", start.get("fork_seconds")), ("imports_saved", start.get("saved_seconds")))
         text = "What the last warm start took, and CPU time of the imports that it saved."
         yield _make_gauge("warm_start_seconds", text, [((part,), took) for part, took in parts], "part")
+        phases = (status.get("engine") or {}).get("phases", {})
+        text = "Time that each phase of the engine's last start took on this instance."
+        named = [((phase,), took) for phase, took in phases.items()]
+        yield _make_gauge("engine_phase_seconds", text, named, "phase")
         following = start["next"]["kind"] == "warm" if start.get("message") else None
         yield _make_number("next_start_warm", "Whether the next start is warm (UNIT_WARM).", following)
         ordered = (status.get("last_order") or {}).get("at")

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MOST_BYTES = 256 * 1024
 _CUT = MOST_BYTES // 8  # bytes that make room at once
@@ -44,9 +48,15 @@ class OutputPage(Struct, frozen=True):
 
 
 class OutputLog:
-    """The last whole lines of all streams of the workload, of one generation after the other."""
+    """The last whole lines of all streams of the workload, of one generation after the other.
+
+    Attributes:
+        listener: takes the lines, too, as they come; None for nobody. It must not block.
+
+    """
 
     def __init__(self) -> None:
+        self.listener: Callable[[bytes], None] | None = None
         self._data = bytearray()
         self._begin = 0  # where these begin, in bytes since the agent started
         self._starts: deque[tuple[int, int]] = deque(maxlen=_MOST_STARTS)  # where each generation begins
@@ -67,6 +77,8 @@ class OutputLog:
             cut = self._data.find(b"\n", min(excess + _CUT, len(self._data) - 1)) + 1
             del self._data[:cut]
             self._begin += cut
+        if self.listener is not None:
+            self.listener(lines)
 
     def read_page(self, after: int) -> OutputPage:
         """Return the lines that follow ``after``, a page's end; the oldest where it is none of this log."""

@@ -243,6 +243,10 @@ class OutputCapture:
         """The names of the streams that are kept."""
         return [_NAMES[number] for number in self._relays]
 
+    def set_listener(self, listener: Callable[[bytes], None] | None) -> None:
+        """Pass all whole lines to ``listener``, too, as they come; None for nobody."""
+        self._log.listener = listener
+
     def open_pipes(self, generation: int) -> dict[int, int]:
         """Open the pipes of the next workload; return their writing ends by descriptor, which the caller
         closes.

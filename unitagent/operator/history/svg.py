@@ -124,5 +124,6 @@ def _list_sentences(line: Timeline) -> list[str]:
     sentences = [
         f"{number}  {format_time(fault.at)}  {fault.detail}" for number, fault in enumerate(line.faults, 1)
     ]
-    sentences += [f"gap  {format_time(gap.at)}  {gap.detail}" for gap in line.gaps]
+    for name, events in (("gap", line.gaps), ("start", line.starts)):
+        sentences += [f"{name}  {format_time(one.at)}  {one.detail}" for one in events]
     return [part for sentence in sentences for part in wrap(safe_output.escape_line(sentence), _LETTERS)]

@@ -13,6 +13,7 @@ from unitagent.operator.terminal import Style
 from unitagent.system import safe_output
 
 FAULT, GAP = "X", "!"
+START = "s"  # below the chart: what a start, which the chart shows with this letter, was made of
 # Later states cover earlier ones, so that a short restart is visible in a chart of a day.
 LETTERS = {
     InstanceState.HEALTHY: "#",
@@ -53,6 +54,7 @@ class Timeline:
     Attributes:
         faults: the first failure of each generation that failed.
         gaps: where events are missing, so that a state may be outdated.
+        starts: what each start of the engine was made of.
         generations: when each generation began.
 
     """
@@ -63,6 +65,7 @@ class Timeline:
     spans: tuple[Span, ...] = ()
     faults: tuple[HistoryEvent, ...] = ()
     gaps: tuple[HistoryEvent, ...] = ()
+    starts: tuple[HistoryEvent, ...] = ()
     generations: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -89,10 +92,15 @@ def build_timeline(
         end=max(last, first),
         ranks=tuple(sorted({event.rank for event in events})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=tuple(one for one in events if one.kind is EventKind.FAILURE and one.at >= first),
-        gaps=tuple(one for one in events if one.kind is EventKind.GAP and one.at >= first),
+        faults=_select_kind(events, EventKind.FAILURE, first),
+        gaps=_select_kind(events, EventKind.GAP, first),
+        starts=_select_kind(events, EventKind.ENGINE, first),
         generations={number: at for number, at in _find_generations(events) if at >= first},
     )
+
+
+def _select_kind(events: Sequence[HistoryEvent], kind: EventKind, first: float) -> tuple[HistoryEvent, ...]:
+    return tuple(one for one in events if one.kind is kind and one.at >= first)
 
 
 def _build_spans(events: Sequence[HistoryEvent], silent: Mapping[int, float], now: float) -> Iterator[Span]:
@@ -147,7 +155,7 @@ def draw_chart(unit: str, line: Timeline, width: int, style: Style = _PLAIN) -> 
         letters = _paint_letters(scale.draw_row(rank).rstrip(), style)
         rows.append(f"{f'rank {rank}':<{len(label)}}{letters}".rstrip())
     rows += _format_legend(style)
-    for mark, events in ((FAULT, line.faults), (GAP, line.gaps)):
+    for mark, events in ((FAULT, line.faults), (GAP, line.gaps), (START, line.starts)):
         for one in events:
             rows += style.wrap(safe_output.escape_line(one.detail), f"{mark} {format_time(one.at)}  ")
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""What one step of the agent has changed: what metrics count, and whether there is news at all."""
+"""What metrics count of one step of the agent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,3 @@ def record_metrics(metrics: Metrics, before: State, now: State) -> None:
         metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
     if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
         metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))
-
-
-def has_news(before: State, now: State) -> bool:
-    """Whether more has happened than time passing and an exchange starting."""
-    store = before.store.leases is now.store.leases and before.store.records is now.store.records
-    same = before.me is now.me and before.workload is now.workload and before.peers is now.peers
-    unfinished = before.shutdown is now.shutdown and before.recovery is now.recovery
-    return not (store and same and unfinished and before.generation == now.generation)
