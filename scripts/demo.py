@@ -91,7 +91,7 @@ class Unit:
         if self.popen.poll() is None:
             self._remember()
         for process in self.left():
-            procfs.signal_process(process)
+            procfs.kill_process(process)
 
 
 def free_port() -> int:
@@ -148,13 +148,15 @@ def recover(unit: Unit, before: dict[str, Any]) -> None:
     old, new = ([one["pid"] for one in seen["instances"]] for seen in (before, after))
     if set(old) & set(new) or any(map(procfs.read_process, old)):
         raise MissedError(f"every workload is a new one: pids {old} before, {new} after")
-    show(f"every rank runs again: {listed(old)} are gone, {listed(new)} serve\n")
+    show("every rank has a new process:")
+    show(
+        "\n".join(
+            f"  rank {rank}: {was} -> {now}" for rank, (was, now) in enumerate(zip(old, new, strict=True))
+        )
+        + "\n"
+    )
     show("$ unitagent status\n" + unit.status().rstrip())
     title("time", recovery(after["recovery"]))
-
-
-def listed(pids: list[int]) -> str:
-    return ", ".join(map(str, pids))
 
 
 def recovery(spans: dict[str, float | None]) -> str:
@@ -187,7 +189,7 @@ def main() -> int:
             return 130
         finally:
             unit.close()
-    print("\nAll of it observed.")
+    print("\nEach of these steps was observed.")
     return 0
 
 

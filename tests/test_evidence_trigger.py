@@ -16,7 +16,7 @@ from unitagent.agent.evidence_trigger import (
     DecisionLog,
     EvidenceTrigger,
     Moment,
-    Remains,
+    StopContext,
     choose_moment,
 )
 from unitagent.agent.loop import Agent
@@ -117,9 +117,9 @@ class FakeCollection:
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
-        self.left: Remains | None = None
+        self.left: StopContext | None = None
 
-    async def collect(self, left: Remains, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
         self.left = left
         if self.error is not None:
             raise self.error

@@ -11,7 +11,7 @@ import pytest
 
 from tests.core.unit import Unit
 from unitagent.agent.launch import Launch
-from unitagent.agent.warm_starts import WarmStarts
+from unitagent.agent.warm_starts import WarmStartScheduler
 from unitagent.core.model import Reason
 from unitagent.core.state import State, make_failure
 from unitagent.workload.warm_gate_client import GatePlan
@@ -50,8 +50,8 @@ def starter() -> Starter:
 
 
 @pytest.fixture
-def warm(starter: Starter) -> WarmStarts:
-    return WarmStarts(cast("Any", starter))
+def warm(starter: Starter) -> WarmStartScheduler:
+    return WarmStartScheduler(cast("Any", starter))
 
 
 def unready(unit: Unit) -> State:
@@ -60,7 +60,9 @@ def unready(unit: Unit) -> State:
     return state.with_shutdown(asked=1.0)
 
 
-def test_the_next_start_is_prepared_once_the_unit_is_ready(warm: WarmStarts, starter: Starter) -> None:
+def test_the_next_start_is_prepared_once_the_unit_is_ready(
+    warm: WarmStartScheduler, starter: Starter
+) -> None:
     unit = Unit(2, guard=True).formed()
     warm.observe_step(unready(unit), LAUNCH)
     assert starter.did == []
@@ -71,7 +73,7 @@ def test_the_next_start_is_prepared_once_the_unit_is_ready(warm: WarmStarts, sta
 
 @pytest.mark.parametrize(("rank", "blamed"), [(0, ["blame"]), (1, [])])
 def test_only_an_instances_own_failure_is_blamed(
-    warm: WarmStarts, starter: Starter, rank: int, blamed: list[str]
+    warm: WarmStartScheduler, starter: Starter, rank: int, blamed: list[str]
 ) -> None:
     state = unready(Unit(2, guard=True).formed())
     failed = state.with_recovery(failure=make_failure(state, rank, Reason.EXIT, "it ended"))
@@ -80,7 +82,7 @@ def test_only_an_instances_own_failure_is_blamed(
     assert starter.did == blamed
 
 
-def test_a_failure_after_it_was_ready_is_nobodys_fault(warm: WarmStarts, starter: Starter) -> None:
+def test_a_failure_after_it_was_ready_is_nobodys_fault(warm: WarmStartScheduler, starter: Starter) -> None:
     state = Unit(2, guard=True).formed().agents[0]
     warm.observe_step(state, LAUNCH)
     starter.did.clear()
@@ -88,7 +90,7 @@ def test_a_failure_after_it_was_ready_is_nobodys_fault(warm: WarmStarts, starter
     assert starter.did == []
 
 
-async def _learn(warm: WarmStarts) -> None:
+async def _learn(warm: WarmStartScheduler) -> None:
     await warm.learn_environment(lambda: [7])
 
 
@@ -97,7 +99,7 @@ async def _learn(warm: WarmStarts) -> None:
     [(None, []), (StartReport(warm=True), []), (StartReport(warm=False, why="x"), ["observe [7]"])],
 )
 def test_the_environment_is_learned_from_cold_starts(
-    warm: WarmStarts, starter: Starter, report: StartReport | None, observed: list[str]
+    warm: WarmStartScheduler, starter: Starter, report: StartReport | None, observed: list[str]
 ) -> None:
     import asyncio  # noqa: PLC0415
 

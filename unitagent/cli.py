@@ -226,7 +226,7 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
     engines = ("compose", "swarm", "lws")
     _add_choice(parser, "engine", engines, help=f"the form of the manifests: {join_words(engines)}")
     parser.add_argument("file", metavar="SERVICE.json", help="path of an EAS service file")
-    help_line = "add the agent from this image (compose and lws), if the service's own image lacks it"
+    help_line = "add the agent from this image (compose and lws) if the service's own image has no agent"
     parser.add_argument("--agent-image", metavar="IMAGE", help=help_line)
 
 
@@ -258,10 +258,8 @@ def _completion_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _status_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the JSON of /status")
-    parser.add_argument(
-        "-w", "--watch", action="store_true", help="show it again and again, in its place, until Ctrl-C"
-    )
-    help_line = "seconds between two looks of --watch [default: 1]"
+    parser.add_argument("-w", "--watch", action="store_true", help="refresh the status in place until Ctrl-C")
+    help_line = "refresh interval of --watch, in seconds [default: 1]"
     parser.add_argument("--interval", type=parse_timeout, default=1.0, metavar="SECONDS", help=help_line)
 
 
@@ -274,13 +272,13 @@ def _processes_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _logs_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rank", metavar="N", help="show this rank alone, without its name before each line")
+    parser.add_argument("--rank", metavar="N", help="show only this rank, without the rank prefix")
     help_line = "continue with new output, over restarts and rebuilt containers, until Ctrl-C"
     parser.add_argument("--follow", action="store_true", help=help_line)
 
 
 def _since_argument(parser: argparse.ArgumentParser) -> None:
-    help_line = "omit everything older: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
+    help_line = "show only entries newer than this: 30s, 10m, 2h, 1d, or a time such as 2026-01-31T09:30"
     parser.add_argument("--since", type=parse_since, metavar="WHEN", help=help_line)
 
 
@@ -298,7 +296,7 @@ def _timeline_arguments(parser: argparse.ArgumentParser) -> None:
 def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
     help_line = "the generation that failed [default: the last one with evidence]"
     parser.add_argument("--generation", type=parse_generation, metavar="N", help=help_line)
-    parser.add_argument("--fetch", metavar="DIR", help="get the files of all ranks into this folder")
+    parser.add_argument("--fetch", metavar="DIR", help="download the files of all ranks into this directory")
     parser.add_argument("--json", action="store_true", help="print the evidence as one JSON object")
 
 
@@ -316,7 +314,7 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
         "--reason", default="", metavar="TEXT", help="record this reason in the Unit's history"
     )
     parser.add_argument("--wait", action="store_true", help="wait until it is done, and report progress")
-    help_line = "with --wait: longest wait; past it the exit code is 124, and the order stands"
+    help_line = "with --wait: give up after this many seconds and exit with 124; the order remains in effect"
     parser.add_argument("--timeout", type=parse_timeout, metavar="SECONDS", help=help_line)
     parser.set_defaults(kind=kind)
 
@@ -324,7 +322,7 @@ def _order_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
 def _pause_arguments(kind: str, parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(kind=kind, seconds=0.0)
     if kind == "pause":
-        help_line = "how long it lasts, unless it is resumed before: 30s, 10m, 2h [default: 10m]"
+        help_line = "duration, unless restarts are resumed earlier: 30s, 10m, 2h [default: 10m]"
         parser.add_argument(
             "--for", dest="seconds", type=parse_pause, default=600.0, metavar="DURATION", help=help_line
         )
@@ -402,7 +400,7 @@ COMMANDS: dict[str, Command] = {
         _evidence_arguments, _FIND_UNIT,
     ),
     "logs": Command(
-        commands.show_logs, _LOOK, "Show what the workload of every rank has written lately.",
+        commands.show_logs, _LOOK, "Show the recent output of every rank's workload.",
         "unitagent logs [--rank N] [--follow] [OPTIONS]",
         "unitagent logs --rank 1 --follow",
         _logs_arguments, _FIND_UNIT, ("RANK_ID",),
@@ -444,7 +442,7 @@ COMMANDS: dict[str, Command] = {
         partial(_pause_arguments, "resume"), _FIND_UNIT,
     ),
     "doctor": Command(
-        commands.run_doctor, _PREPARE, "Check this container before a start, with remedies.",
+        commands.run_doctor, _PREPARE, "Run preflight checks in this container and suggest fixes.",
         "unitagent doctor [--json] [--peer IP:PORT ...] [OPTIONS] [-- COMMAND [ARG...]]",
         "unitagent doctor --peer 10.0.0.12:9470",
         _doctor_arguments, _START,

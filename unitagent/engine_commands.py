@@ -35,13 +35,22 @@ VLLM: tuple[StartWords, ...] = (
     ("-m", VLLM_MODULE),
 )
 
+START_WORDS: dict[str, tuple[StartWords, ...]] = {
+    "accelerate": ACCELERATE,
+    "lmdeploy": LMDEPLOY,
+    "sglang": SGLANG,
+    "tensorrt-llm": TENSORRT_LLM,
+    "vllm": VLLM,
+}
+"""Name in ``UNIT_FRAMEWORK`` -> the words that start it."""
+
 # Words which show that the user has handled ranks already.
 _MENTIONS_RANKS = r"(?i)rank|node|master|headless|leader|worker|machine|host_?file|dist-init|ray"
 
 
 def explain_missing_ranks(argv: Sequence[str]) -> tuple[str, ...]:
     """Explain that an engine command without rank options would start a separate engine on each rank."""
-    engine = find_start(argv, (*ACCELERATE, *LMDEPLOY, *SGLANG, *TENSORRT_LLM, *VLLM))
+    engine = find_start(argv, [start for starts in START_WORDS.values() for start in starts])
     if not engine or re.search(_MENTIONS_RANKS, " ".join(argv)):
         return ()
     problem = f"COMMAND starts {engine} and names no ranks, so each rank starts a separate engine"

@@ -33,6 +33,7 @@ _HARMLESS = frozenset(
 
 def main() -> int:
     """Run the command line."""
+    _open_missing_streams()
     if not getattr(sys, "frozen", False):
         if not sys.flags.ignore_environment and any(map(_affects_python, os.environ)):
             os.execv(sys.executable, build_agent_command(*sys.argv[1:]))  # noqa: S606  # no shell is wanted
@@ -40,7 +41,30 @@ def main() -> int:
         _import_own_package()
     from unitagent.cli import main as command_line  # noqa: PLC0415  # only now
 
-    return command_line()
+    code = command_line()
+    _flush_streams()
+    return code
+
+
+def _open_missing_streams() -> None:
+    """Open /dev/null for each standard stream that is closed, or the next file or socket gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:  # it is in use by now, for something else
+                os.close(opened)
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w"))  # noqa: PTH123, SIM115
+
+
+def _flush_streams() -> None:
+    """Drop what cannot be written any more; otherwise Python would replace the exit code by 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except ValueError:  # it was closed
+            pass
 
 
 def build_agent_command(*words: str) -> list[str]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+NOT_EXECUTABLE = 126  # as a shell exits with; ``core.exits.ExitCode`` has it among all others
+
 
 class UnitAgentError(Exception):
     """Something a person has to know about; its text is shown after ``unitagent: error:``.

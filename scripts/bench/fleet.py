@@ -29,7 +29,7 @@ import redis_server
 
 from tests.servers import Server
 from unitagent.store.keys import KeyNames
-from unitagent.store.pubsub import SILENCE
+from unitagent.store.store_connection import SILENCE
 
 SIZE, HEARTBEAT = 8, 1.0
 PROCESSES = 2

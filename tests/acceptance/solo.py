@@ -83,6 +83,6 @@ class Solo:
 
     def close(self) -> None:
         for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.signal_process(one)
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)

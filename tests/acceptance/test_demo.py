@@ -21,4 +21,4 @@ def test_the_demonstration_observes_everything() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     steps = [line.split()[0] for line in done.stdout.splitlines() if line and not line.startswith(" ")]
-    assert steps == ["unitagent:", "start", "fault", "time", "stop", "All"]
+    assert steps == ["unitagent:", "start", "fault", "time", "stop", "Each"]

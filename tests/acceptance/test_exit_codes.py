@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -113,3 +115,11 @@ def test_env_for_a_shell_can_be_read_by_one() -> None:
     done = unitagent("env", UNIT_SIZE="2", RANK_ID="0")
     assert done.returncode == 0
     assert re.search(r"^UNIT_SIZE=2 +# ", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("streams", ["2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("words", "code"), [("", 2), ("-- sh -c 'exit 3'", 3)])
+def test_streams_that_cannot_be_written_change_no_exit_code(streams: str, words: str, code: int) -> None:
+    options = f"--size 1 --rank 0 --comm-ifname lo --http-address 127.0.0.1:{free_port()} {words}"
+    command = f"exec {sys.executable} -m unitagent run {options} {streams}"
+    assert subprocess.run(["/bin/sh", "-c", command], timeout=DEADLINE, check=False).returncode == code

@@ -104,7 +104,7 @@ def test_a_start_imports_only_what_it_needs(tmp_path: Path) -> None:
     assert not among(found, "unitagent.core.conditions", "unitagent.core.summary", "unitagent.agent.hook")
     assert not among(found, "unitagent.system.termination_log", "unitagent.core.observed_status")
     assert not among(found, "unitagent.evidence", "unitagent.agent.evidence_collection")
-    assert not among(found, "unitagent.store.evidence_index", "unitagent.probes.evidence_pages")
+    assert not among(found, "unitagent.store.evidence_index", "unitagent.probes.workload_pages")
     assert among(found, "unitagent.frameworks") == ["unitagent.frameworks"]  # their table, which imports none
     assert len(found) <= 390
 

@@ -65,13 +65,13 @@ class Incident:
         assert "(sleep), which does not belong to it" in text
 
     def stop(self) -> int:
-        procfs.signal_process(procfs.read_process_table()[self.agent], signal.SIGTERM)
+        procfs.send_signal(procfs.read_process_table()[self.agent], signal.SIGTERM)
         return self.solo.popen.wait(DEADLINE)
 
     def close(self) -> None:
         self.tool.kill()
         for one in procfs.select_descendants(procfs.read_process_table(), self.tool.pid):
-            procfs.signal_process(one)
+            procfs.kill_process(one)
         self.tool.wait()
         assert self.tool.stdout is not None
         self.tool.stdout.close()
@@ -95,7 +95,7 @@ def incident(tmp_path: Path) -> Iterator[Callable[..., Incident]]:
 def test_a_crash_is_followed_by_a_restart_in_place(incident: Callable[..., Incident], *, pid1: bool) -> None:
     unit = incident(pid1=pid1)
     main = min(unit.workload(), key=lambda pid: procfs.read_process_table()[pid].group != pid)
-    procfs.signal_process(procfs.read_process_table()[main])
+    procfs.kill_process(procfs.read_process_table()[main])
     unit.solo.ready(unit.generation)
     unit.told()
     assert unit.tool.poll() is None

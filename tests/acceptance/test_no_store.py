@@ -80,9 +80,9 @@ def full_disk(folder: Path) -> Iterator[str]:
 
 CAUSES: dict[str, tuple[Url, str, str]] = {
     "nobody": (nobody, "Connection refused", "start the server"),
-    "name": (no_such_name, "no-such-host.invalid:6379 cannot be reached: Name", "correct the name"),
+    "name": (no_such_name, "no-such-host.invalid:6379 cannot be reached: Name", "correct the host name"),
     "password": (locked, "refused the user or password", "correct them"),
-    "none": (lambda at: locked(at, "redis://{}"), "wants a password", "redis://:PASSWORD@HOST"),
+    "none": (lambda at: locked(at, "redis://{}"), "requires a password", "redis://:PASSWORD@HOST"),
     "user": (lambda at: plain(at, "redis://nobody:wr0ng@{}"), "refused the user", "correct them"),
     "database": (lambda at: plain(at, "redis://{}/99"), "does not have the database", "databases"),
     "TLS": (lambda at: plain(at, "rediss://{}"), "does not answer in time", "write redis://"),
@@ -92,7 +92,7 @@ CAUSES: dict[str, tuple[Url, str, str]] = {
     "no sentinel": (lambda at: plain(at, "redis+sentinel://{}/main"), "is not a sentinel", "write redis://"),
     "sentinel": (lambda at: sentinel(at, "redis://{}"), "lacks a command", "redis+sentinel://HOST"),
     "no cluster": (lambda at: plain(at, "redis+cluster://{}"), "is not a node of a cluster", "write redis://"),
-    "disk": (full_disk, "cannot save to its disk", "make room"),
+    "disk": (full_disk, "cannot save to its disk", "free disk space"),
 }  # fmt: skip
 
 

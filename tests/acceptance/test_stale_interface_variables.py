@@ -34,7 +34,7 @@ def test_run_warns(tmp_path: Path, name: str, value: str, odd: bool, by_file: bo
     finally:
         solo.close()
     lines = solo.output.read_text().splitlines()
-    told = [line for line in lines if f"{name}={value} leaves out the interface lo" in line]
+    told = [line for line in lines if f"{name}={value} excludes the interface lo" in line]
     assert len(told) == odd
     assert all(f"unset {name}, or set COMM_IFNAME" in line for line in told)
 

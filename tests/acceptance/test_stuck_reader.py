@@ -29,7 +29,7 @@ def agent(stderr: int, *words: str, port: int = 0) -> Iterator[subprocess.Popen[
             yield run
         finally:
             for one in procfs.select_descendants(procfs.read_process_table(), run.pid):
-                procfs.signal_process(one)
+                procfs.kill_process(one)
             run.kill()
 
 

@@ -95,7 +95,7 @@ class Unprivileged:
 
     def close(self) -> None:
         for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.signal_process(one)
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 
@@ -164,6 +164,6 @@ def test_a_warm_start_needs_no_privilege(start: Start, pid1: bool) -> None:
         family = procfs.select_descendants(procfs.read_process_table(), unit.popen.pid)
         (main,) = (one for one in family if command_line(one.pid) == "\0".join((*command, "")))
         assert Path(f"/proc/{main.pid}").stat().st_uid == NOBODY
-        procfs.signal_process(main)
+        procfs.kill_process(main)
     assert unit.ready(2)["start"]["kind"] == "warm"
     assert unit.stop() == 0, unit.output.read_text()

@@ -123,7 +123,7 @@ def test_a_gate_that_is_lost_shows_before_the_next_start(start: Callable[..., So
     assert is_warm(unit.ready()["start"])
     until(lambda: waits(unit), "a process waits")
     (gate,) = (one for one in procfs.find_descendants(unit.popen.pid) if one.name == "unit-gate")
-    procfs.signal_process(gate)
+    procfs.kill_process(gate)
     following = until(
         lambda: (one := unit.status()["start"]["next"])["kind"] == "cold" and one, "it is missed"
     )
@@ -204,7 +204,7 @@ def test_a_killed_service_costs_no_restart(start: Callable[..., Solo], name: str
     until(lambda: waits(unit), "a process waits")
     for one in procfs.find_descendants(unit.popen.pid):
         if one.name == name or name.encode() in (procfs.PROC / str(one.pid) / "cmdline").read_bytes():
-            procfs.signal_process(one)
+            procfs.kill_process(one)
     until(lambda: "SIGKILL" in unit.output.read_text(), "it was noticed")
     assert unit.status()["generation"] == 1
     assert unit.status()["ready"]

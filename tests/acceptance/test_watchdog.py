@@ -87,7 +87,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for watched in started:
         for process in (*watched.services, *watched.workload):
-            procfs.signal_process(process)
+            procfs.kill_process(process)
         watched.agent.close()
 
 
@@ -108,7 +108,7 @@ def test_a_hanging_agent_loses_its_workload_within_its_lease_and_2_s(start: Star
     failure = watched.agent.status()["failure"]
     assert failure["signal"] == signal.SIGKILL
     assert "was unresponsive for longer than a lease, so the watchdog killed it" in failure["detail"]
-    procfs.signal_process(watched._runs("sleep 1000"))  # which is another's doing
+    procfs.kill_process(watched._runs("sleep 1000"))  # which is another's doing
     watched.agent.ready(above=watched.generation + 1)
     assert "out of memory, or killed from outside" in watched.agent.status()["failure"]["detail"]
 

@@ -119,7 +119,7 @@ def test_a_folder_that_is_gone_ends_no_agent_without_a_word(
     unit = start("sh", "-c", f"{TELLS} while [ -e {here} ]; do sleep .1; done; exit 3")
     unit.waits_for(f"workload in {here}, generation 1.")
     shutil.rmtree(here)
-    unit.waits_for("the folder that this agent was started in cannot be entered any more")
+    unit.waits_for("the directory that this agent was started in cannot be entered any more")
 
 
 def test_files_that_a_url_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

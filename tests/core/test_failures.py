@@ -81,7 +81,7 @@ def test_a_long_pause_is_told_and_is_no_wait_at_the_barrier() -> None:
     unit = Unit(2, guard=True, backoff=(20.0,), barrier_timeout=5.0).formed()
     unit.crash(0)
     unit.wait(6)
-    pause = "the pause before a restart goes on for 15 s (UNIT_BACKOFF_SECONDS)"
+    pause = "the pause before a restart lasts another 15 s (UNIT_BACKOFF_SECONDS)"
     assert f"waiting for 5 s at the barrier of generation 2: {pause}" in unit.said
     unit.wait(15)
     assert "0 spawn 2" in unit.take()
@@ -767,3 +767,43 @@ def test_without_probe_addresses_a_rebuilt_rank_waits_until_an_unseen_holder_can
     assert unit.take() == []
     unit.wait(2)
     assert unit.take() == ["1 spawn 1"]
+
+
+class Slow(Unit):
+    """A Unit whose questions stay open."""
+
+    def _ask(self, rank: int, peer: Record) -> None:
+        if rank != 1:
+            super()._ask(rank, peer)
+
+
+def test_who_stood_still_is_not_cut_off_by_a_question_that_waited_as_long() -> None:
+    """The store was away, and its whole container stood still with a question open."""
+    unit = Slow(2, guard=True, **CALM).formed()
+    unit.cut = {0, 1}
+    unit.wait(2)
+    assert unit.agents[1].peers.asking == {0}
+    unit.now += 10
+    unit.tell(1, Tick, 10.0)
+    unit.tell(1, PeerAnswered, 0, "i1", ProbeResult.SILENT)
+    assert unit.take() == []
+
+
+@pytest.mark.parametrize("stands_still", [True, False])
+def test_the_time_in_which_it_stood_still_counts_for_no_limit(stands_still: bool) -> None:
+    unit = Unit(2, guard=True, health=True, startup=14.0, barrier_timeout=8.0, **CALM)
+    unit.create(0)
+    unit.wait(4)
+    unit.now += 6
+    unit.tell(0, Tick, 6.0 if stands_still else 0.0)
+    assert (unit.codes == {}) is stands_still
+    if stands_still:
+        unit.create(1)
+        unit.wait(2)
+        assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+        unit.now += 13
+        for rank in range(2):
+            unit.tell(rank, Tick, 13.0)
+        assert unit.take() == []
+        unit.wait(15)
+        assert unit.take() != []

@@ -65,7 +65,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
         awaiting_drain=True
     ),
     "a record says asked exactly when its agent was asked to stop": lambda s: update_record(s, asked=True),
-    "nobody hurries without being asked to stop": lambda s: s.with_shutdown(force_stop=True),
+    "no agent hurries without being asked to stop": lambda s: s.with_shutdown(force_stop=True),
     "an agent that was asked to stop and has no workload leaves": lambda s: s.with_shutdown(
         asked=1.0
     ).with_workload(phase=WorkloadPhase.GONE),

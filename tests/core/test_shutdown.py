@@ -6,6 +6,7 @@ from tests.core.unit import Unit
 from unitagent.core.events import (
     Drained,
     Exchanged,
+    HealthChecked,
     StopAsked,
 )
 from unitagent.core.model import Beat, Mode, Order, OrderKind
@@ -271,3 +272,21 @@ def test_a_second_signal_gives_the_rank_back_all_the_same() -> None:
     unit.wait(1)
     assert unit.codes == {0: 0}
     assert unit.store.board.records[0].left
+
+
+def test_without_guard_and_without_the_store_a_follower_waits_for_rank_0_that_drains() -> None:
+    """All are told to stop, as by ``docker compose down`` that has ended the store first."""
+    unit = Unit(2, health=True, stop_grace=20.0, drain=8.0, deregister=2.0)
+    unit.create(0, 1)
+    unit.wait(2)
+    unit.tell(0, HealthChecked, True, "")
+    unit.wait(2)
+    unit.cut = {0, 1}
+    unit.wait(2)
+    unit.take()
+    unit.tell(1, StopAsked)
+    unit.tell(0, StopAsked)
+    unit.wait(6)
+    assert unit.take() == ["0 await drain"]
+    unit.wait(10)
+    assert [did for did in unit.take() if "stop" in did] == ["0 stop 6", "1 stop 10"]

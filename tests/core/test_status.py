@@ -102,7 +102,7 @@ def test_a_store_that_is_gone_is_told_with_what_happens_next() -> None:
     assert (gone["status"], gone["reason"]) == ("False", "StoreSilent")
     assert 1101.0 <= gone["since"] <= 1102.0
     assert gone["message"] == (
-        "the store does not answer; the Unit goes on; without the store and rank 0 for 5 s "
+        "the store does not answer (cut); the Unit continues; without the store and rank 0 for 5 s "
         "(UNIT_LEASE_SECONDS), this instance stops its workload"
     )
     assert "without the store and any other rank for 5 s" in the_store(unit)["message"]
@@ -117,12 +117,12 @@ def test_a_store_that_nobody_has_reached_yet_and_one_that_a_unit_of_one_has_lost
     unit.create(0)
     assert (
         the_store(unit)["message"]
-        == "the store has not been reached yet; nothing is started before it is there"
+        == "the store has not been reached yet (cut); nothing is started before it is there"
     )
     alone = Unit(1).formed()
     alone.cut = {0}
     alone.wait(8)
-    goes_on = "the store does not answer; the Unit goes on without it, and nothing new is started"
+    goes_on = "the store does not answer (cut); the Unit continues without it, and nothing new is started"
     assert the_store(alone)["message"] == goes_on
 
 

@@ -69,7 +69,7 @@ class Workload:
 
     def close(self) -> None:
         for one in self.processes:
-            procfs.signal_process(one)
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(DEADLINE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from unitagent.evidence.kernel import Seen
+from unitagent.evidence.kernel import ProcessSnapshot
 from unitagent.evidence.places import Place, find_place, parse_place
 from unitagent.evidence.stacks import Frame, ThreadStack, parse_stacks
 from unitagent.system.procfs import Process
@@ -14,8 +14,8 @@ C10D = f"{PACKAGES}/torch/distributed/distributed_c10d.py"
 TRAIN = [("train", "/app/train.py", 20), ("<module>", "/app/train.py", 40)]
 
 
-def seen(state: str = "S", doing: str = "", wait: str = "") -> Seen:
-    return Seen(
+def seen(state: str = "S", doing: str = "", wait: str = "") -> ProcessSnapshot:
+    return ProcessSnapshot(
         Process(7, "python", state, 1, 7, 0), doing=doing, waits=[f"7 (python), state {state}, in {wait}"]
     )
 

@@ -8,13 +8,7 @@ from unitagent import engine_commands
 from unitagent.engine_commands import explain_missing_ranks
 from unitagent.frameworks.completer import choose_framework
 
-KNOWN = (
-    *engine_commands.ACCELERATE,
-    *engine_commands.LMDEPLOY,
-    *engine_commands.SGLANG,
-    *engine_commands.TENSORRT_LLM,
-    *engine_commands.VLLM,
-)
+KNOWN = (*(start for starts in engine_commands.START_WORDS.values() for start in starts),)
 
 
 @pytest.mark.parametrize("start", KNOWN, ids=" ".join)

@@ -113,7 +113,7 @@ def test_it_is_looked_for_where_the_shell_has_gone(tmp_path: Path) -> None:
     assert known.plan is not None
     assert known.plan.traffic_port == 18001
     unknown = in_text(tmp_path, f'cd "$(dirname x)" && exec {VLLM}')
-    assert "its folder is unknown here; use an absolute path" in unknown.notices[0]
+    assert "its directory is unknown here; use an absolute path" in unknown.notices[0]
 
 
 @pytest.mark.parametrize(

@@ -86,4 +86,4 @@ def test_words_that_say_nothing_stay_where_they_are() -> None:
 def test_a_file_of_flags_is_not_looked_for_in_another_folder(step: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("port: 1")
     found = completed(("bash", "-c", f"{step}; vllm serve m --config c.yaml"), place(0))
-    assert "its folder is unknown here" in found.notices[0]
+    assert "its directory is unknown here" in found.notices[0]

@@ -122,7 +122,7 @@ def test_a_store_that_cannot_save_is_mended_at_its_disk(tmp_path: Path) -> None:
     rights = checks["rights"][0]
     assert "cannot save to its disk" in rights["detail"]
     assert rights["detail"].count("cannot save") == 1
-    assert "make room" in rights["remedy"]
+    assert "free disk space" in rights["remedy"]
     assert "ACL" not in rights["remedy"]
 
 

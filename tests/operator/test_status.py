@@ -50,7 +50,7 @@ def test_while_the_store_is_away_the_agent_here_says_what_happens_next(tmp_path:
             until(lambda: not solo.status()["store"]["connected"], "the agent notices")
             said = solo.run("status")
             assert f"Unit {UNIT}: ready" in said
-            assert "the store does not answer; the Unit goes on without it" in said
+            assert "the store does not answer; the Unit continues without it" in said
             assert "Connection refused" in said
             there = f"127.0.0.1:{solo.port}"
             other = unitagent("status", "--unit", "b", "--redis-url", redis.url, "--http-address", there)

@@ -84,7 +84,7 @@ def test_of_the_units_own_those_who_are_connected_stay(caplog: pytest.LogCapture
     assert gone(those) == [*range(511, 600)]
     assert gone(again) == [*range(87)]
     assert len(caplog.records) == 1
-    assert "512 places" in caplog.text
+    assert "allows 512 connections" in caplog.text
 
 
 @pytest.mark.parametrize(

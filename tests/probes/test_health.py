@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,29 @@ async def test_fewer_failures_in_a_row_do_not_count() -> None:
     probe.start()
     await until(lambda: probe.detail == "h")
     assert told == [(True, "ok"), (False, "g (3 times in a row)")]
+    probe.stop()
+
+
+@in_loop
+async def test_a_check_during_which_the_container_stood_still_does_not_count() -> None:
+    engine = Engine()
+    engine.code = 200
+    answers = iter(["", "stood still", "", "bad"])
+    told: list[tuple[bool, str]] = []
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109
+        answer = next(answers, None)
+        if answer == "stood still":
+            time.sleep(timeout + 0.6)  # noqa: ASYNC251  (nothing runs, as in a frozen container)
+        return await asyncio.sleep(60, "") if answer is None else answer
+
+    question = ProbeSpec(check=check, interval=0, timeout=0.1, failures=1)
+    probe = HealthProbe(
+        [question], life=question, on_verdict=lambda verdict: told.append((verdict.healthy, verdict.detail))
+    )
+    probe.start()
+    await until(lambda: probe.detail == "bad")
+    assert told == [(True, "ok"), (False, "bad (1 times in a row)")]
     probe.stop()
 
 

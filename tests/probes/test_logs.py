@@ -11,7 +11,7 @@ import pytest
 
 from tests.probes.agents import HOST, FakeAnswers, ask, serving
 from tests.probes.loops import in_loop
-from unitagent.probes import log_answers, reader_gate
+from unitagent.probes import workload_pages
 from unitagent.probes.answer_signature import (
     AnswerClaim,
     Question,
@@ -83,7 +83,7 @@ async def test_a_proof_counts_for_this_question_to_this_agent_alone(
 
 @in_loop
 async def test_a_recorded_question_is_worth_nothing_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_gate, "_CHALLENGE_SECONDS", 1.0)
+    monkeypatch.setattr(workload_pages, "_CHALLENGE_SECONDS", 1.0)
     async with serving(FakeAnswers(written=b"hello\n"), KEYS) as port:
         given = await challenge(port)
         assert (await ask_with_proof(port, given)).code == 200
@@ -142,7 +142,7 @@ async def test_secrets_are_masked_and_no_terminal_is_controlled() -> None:
 async def test_a_mark_that_is_none_is_refused(after: str) -> None:
     async with serving() as port:
         told = await ask(port, f"/logs?after={after}")
-    assert (told.code, told.text) == (400, f"{log_answers._BAD_AFTER}\n")
+    assert (told.code, told.text) == (400, f"{workload_pages._BAD_AFTER}\n")
 
 
 @in_loop

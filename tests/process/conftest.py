@@ -106,7 +106,7 @@ class Agent:
                 procfs.read_process(self.popen.pid),
             ]:
                 if process is not None:
-                    procfs.signal_process(process)
+                    procfs.kill_process(process)
             self.popen.wait(DEADLINE)
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if stream is not None:

@@ -204,7 +204,7 @@ def test_shared_memory_of_a_crash(tmp_path: Path, shm: Path, name: str) -> None:
             for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
             if one.name.startswith("python")
         )
-        procfs.signal_process(main)
+        procfs.kill_process(main)
         assert agent.finish() == 128 + signal.SIGKILL
         assert there(name, shm) == []
     finally:
@@ -247,7 +247,7 @@ def test_what_another_container_of_the_pod_made_stays(
             for one in procfs.select_descendants(procfs.read_process_table(), agent.pid)
             if one.name.startswith("python")
         )
-        procfs.signal_process(main, signal.SIGKILL if crash else signal.SIGTERM)
+        procfs.send_signal(main, signal.SIGKILL if crash else signal.SIGTERM)
         agent.finish()
         assert there(name, shm) == files
     finally:

@@ -66,12 +66,12 @@ import asyncio, os, resource, signal, tempfile, threading
 from unitagent.workload import signals
 
 def break_something():
-    ear, mouth = os.pipe()
+    ear, write_fd = os.pipe()
     os.close(ear)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
     with tempfile.TemporaryFile(buffering=0) as file:
         file.write(b".")
-        for handle in (mouth, file.fileno()):
+        for handle in (write_fd, file.fileno()):
             try:
                 os.write(handle, b".")
             except OSError as error:

@@ -365,7 +365,7 @@ def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
         until(lambda: not (seen := procfs.read_process(gate)) or not seen.alive, "the gate has ended")
         main = procfs.read_process(agent.event("spawned")["pid"])
         assert main is not None
-        procfs.signal_process(main)
+        procfs.kill_process(main)
     finally:
         agent.close()
 

@@ -84,7 +84,7 @@ class Victim:
     def close(self) -> None:
         """Kill it with all that it started."""
         for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.signal_process(one)
+            procfs.kill_process(one)
         self.popen.kill()
         self.popen.wait(60)
 

@@ -16,7 +16,7 @@ from tests.records import exchange, failed, moment, record
 from tests.servers import running
 from unitagent.core.model import Order, OrderKind
 from unitagent.errors import StoreError
-from unitagent.store import pubsub, redis_store
+from unitagent.store import redis_store, store_connection
 from unitagent.store.history import UnitHistory
 from unitagent.store.keys import CLUSTER, PERMISSIONS, REGISTRY, SELECT, SENTINEL
 from unitagent.store.redis_store import RedisStore
@@ -58,7 +58,7 @@ async def test_the_right_password_opens_and_a_wrong_one_is_named(locked: Server)
     wrong = f"the store at {host} refused the user or password of UNIT_REDIS_URL"
     assert (await refused(f"redis://:wrong@{host}")).startswith(wrong)
     assert (await refused(f"redis://nobody:{QUOTED}@{host}")).startswith(wrong)
-    assert "wants a password; give one in UNIT_REDIS_URL" in await refused(f"redis://{host}")
+    assert "requires a password; give one in UNIT_REDIS_URL" in await refused(f"redis://{host}")
 
 
 @story
@@ -94,7 +94,9 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
 def test_no_permission_on_the_list_is_superfluous(
     shared: Server, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pubsub, "SILENCE", 0.05)  # after it the subscription asks whether the server is there
+    monkeypatch.setattr(
+        store_connection, "SILENCE", 0.05
+    )  # after it the subscription asks whether the server is there
 
     @story
     async def tell() -> None:

@@ -167,7 +167,7 @@ async def test_a_server_that_is_busy_with_a_script_is_told(server: Server, open_
     with socket.create_connection(("127.0.0.1", server.port)) as rude:
         rude.sendall(b"EVAL 'while true do end' 0\r\n")
         await asyncio.sleep(0.2)
-        assert "slow script" in await trouble(store)
+        assert "long-running script" in await trouble(store)
         server.command("SCRIPT", "KILL")
     assert (await recovered(store)).holder == "a"
 

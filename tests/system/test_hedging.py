@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.listening import story
-from unitagent.system.hedging import hedged
+from unitagent.system.hedging import run_hedged
 
 AT_ONCE, NEVER = 0.001, 3600.0
 
@@ -22,7 +22,7 @@ async def test_a_prompt_attempt_stays_alone() -> None:
         await asyncio.sleep(0)
         return "done"
 
-    assert await hedged(attempt, NEVER) == "done"
+    assert await run_hedged(attempt, NEVER) == "done"
     assert begun == 1
 
 
@@ -42,7 +42,7 @@ async def test_a_later_attempt_wins_and_the_others_are_cancelled_before_it_retur
                 raise
         return mine
 
-    assert await hedged(attempt, AT_ONCE) == 3
+    assert await run_hedged(attempt, AT_ONCE) == 3
     assert sorted(cancelled) == [1, 2]
 
 
@@ -52,7 +52,7 @@ async def test_an_only_attempt_that_fails_is_told_at_once() -> None:
         raise OSError("broken")
 
     with pytest.raises(OSError, match="broken"):
-        await hedged(attempt, NEVER)
+        await run_hedged(attempt, NEVER)
 
 
 @story
@@ -69,7 +69,7 @@ async def test_a_failure_is_not_told_while_another_attempt_is_under_way() -> Non
         failed.set()
         raise OSError("broken")
 
-    assert await hedged(attempt, AT_ONCE) == 1
+    assert await run_hedged(attempt, AT_ONCE) == 1
 
 
 @story
@@ -87,7 +87,7 @@ async def test_when_all_have_failed_the_last_one_is_told() -> None:
         raise OSError(f"attempt {mine}")
 
     with pytest.raises(OSError, match="attempt"):
-        await hedged(attempt, AT_ONCE)
+        await run_hedged(attempt, AT_ONCE)
     assert begun >= 2
 
 
@@ -103,5 +103,5 @@ async def test_who_gives_up_leaves_nothing_under_way() -> None:
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await hedged(attempt, NEVER)
+            await run_hedged(attempt, NEVER)
     assert cancelled.is_set()

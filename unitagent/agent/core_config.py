@@ -37,7 +37,7 @@ def build_core_config(
         "health": health,
         "claimed": settings.rank is None,
         "failure_grace": failure_grace,
-        "owns_store": me.rank == 0 and settings.redis_url is None and settings.redis_url_file is None,
+        "owns_store": me.rank == 0 and settings.has_embedded_store,
         "keepers": settings.keeper is not None,
         "relaunch": (settings.keeper_failure or _KEEPER_FAILURES.get(framework)) == "relaunch",
         "epoch": time.time() - time.monotonic(),

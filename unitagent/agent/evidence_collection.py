@@ -30,12 +30,13 @@ from unitagent.evidence import folder
 from unitagent.evidence.comparison import compare_ranks
 from unitagent.evidence.reports import RankEvidence, read_reports
 from unitagent.store.evidence_index import LONGEST_ENTRY
+from unitagent.system.memory_files import open_memory_file
 from unitagent.system.safe_output import escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
 
-    from unitagent.agent.evidence_trigger import Remains, Step
+    from unitagent.agent.evidence_trigger import Step, StopContext
     from unitagent.core.exits import Exit
     from unitagent.core.history import HistoryEvent
     from unitagent.core.model import Failure
@@ -89,7 +90,7 @@ class EvidenceCollection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parting: asyncio.Task[None] | None = None
 
-    async def collect(self, left: Remains, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
         """Look at the living workload within ``seconds``, or until ``interrupted``; what was seen is written,
         listed and compared after that.
         """
@@ -126,7 +127,7 @@ class EvidenceCollection:
                     return
                 await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
-    def begin(self, left: Remains, seconds: float) -> None:
+    def begin(self, left: StopContext, seconds: float) -> None:
         """Collect what is left of a workload that is gone, in the background."""
         if (reports := self._start_collector(left, seconds, live=False)) is not None:
             self._start_task(self._publish(left.state, reports, seconds, compares=False))
@@ -157,7 +158,7 @@ class EvidenceCollection:
 
     # the collector
 
-    def _start_collector(self, left: Remains, seconds: float, *, live: bool) -> CollectorReports | None:
+    def _start_collector(self, left: StopContext, seconds: float, *, live: bool) -> CollectorReports | None:
         """Start a collector; None if those before it still hang."""
         if len(self._living) >= _MOST_COLLECTORS:
             _log.warning("no evidence is collected: earlier collectors still hang")
@@ -177,18 +178,18 @@ class EvidenceCollection:
         }
         reports = CollectorReports()
         try:
-            reports.pid = self._spawn(json.dumps(request).encode(errors="replace"), reports.mouth)
+            reports.pid = self._spawn(json.dumps(request).encode(errors="replace"), reports.write_fd)
         except BaseException:
             reports.close()
             raise
         finally:
-            os.close(reports.mouth)
+            os.close(reports.write_fd)
         self._living[reports.pid] = reports
         self._reaper.watch_child(reports.pid, lambda ended: self._on_exit(ended, reports), service=True)
         return reports
 
-    def _spawn(self, request: bytes, mouth: int) -> int:
-        stdin = _write_memory(request)
+    def _spawn(self, request: bytes, write_fd: int) -> int:
+        stdin = open_memory_file("unit-evidence", request)
         root = str(Path(unitagent.__file__).parent.parent)
         try:
             return os.posix_spawn(
@@ -197,7 +198,7 @@ class EvidenceCollection:
                 {name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, stdin, 0),
-                    (os.POSIX_SPAWN_DUP2, mouth, 1),
+                    (os.POSIX_SPAWN_DUP2, write_fd, 1),
                     (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
                 ],
                 setpgroup=0,
@@ -277,7 +278,7 @@ class CollectorReports:
     """The pipe through which one collector reports.
 
     Attributes:
-        mouth: the end that it writes to; the caller closes our copy of it.
+        write_fd: the end that it writes to; the caller closes our copy of it.
         pid: of the collector, until it is reaped.
         seen: it has looked at everything, or has ended.
         done: it has written everything, or has ended.
@@ -289,9 +290,9 @@ class CollectorReports:
         self.pid = 0
         self.raw = b""
         self.seen, self.done = asyncio.Event(), asyncio.Event()
-        self._ear, self.mouth = os.pipe()
-        os.set_blocking(self._ear, False)
-        asyncio.get_running_loop().add_reader(self._ear, self._read)
+        self._read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self._read_fd, False)
+        asyncio.get_running_loop().add_reader(self._read_fd, self._read)
 
     def stop(self) -> None:
         """Tell a collector that has not been reaped to end."""
@@ -309,16 +310,16 @@ class CollectorReports:
         self._read()
         if not self.done.is_set():
             self.stop()
-        self._close_ear()
+        self._close_pipe()
 
     def _read(self) -> None:
         try:
-            piece = os.read(self._ear, _PIECE) if self._ear >= 0 else b""
+            piece = os.read(self._read_fd, _PIECE) if self._read_fd >= 0 else b""
         except BlockingIOError:
             return
         self.raw += piece
         if not piece or len(self.raw) > _MOST_REPORTED:
-            self._close_ear()
+            self._close_pipe()
             self.end()
             return
         if b'{"seen"' in self.raw:
@@ -326,11 +327,11 @@ class CollectorReports:
         if b'{"done"' in self.raw:
             self.end()
 
-    def _close_ear(self) -> None:
-        if self._ear >= 0:
-            asyncio.get_running_loop().remove_reader(self._ear)
-            os.close(self._ear)
-            self._ear = -1
+    def _close_pipe(self) -> None:
+        if self._read_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._read_fd)
+            os.close(self._read_fd)
+            self._read_fd = -1
 
 
 async def _wait_for_either(done: asyncio.Event, interrupted: asyncio.Event, seconds: float) -> None:
@@ -340,15 +341,6 @@ async def _wait_for_either(done: asyncio.Event, interrupted: asyncio.Event, seco
     finally:
         for one in waits:
             one.cancel()
-
-
-def _write_memory(data: bytes) -> int:
-    """Return a descriptor that reads ``data``."""
-    handle = os.memfd_create("unit-evidence")
-    with open(handle, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(handle, 0, os.SEEK_SET)
-    return handle
 
 
 def encode_entry(evidence: RankEvidence) -> bytes:

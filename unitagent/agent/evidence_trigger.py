@@ -61,7 +61,7 @@ def choose_moment(state: State) -> Moment:
 Step = tuple[float, int, str, Event | str, tuple[Action, ...]]  # when, where, what happened, what followed
 
 
-class Remains(Struct, frozen=True):
+class StopContext(Struct, frozen=True):
     """What the agent hands over when a workload is stopped.
 
     Attributes:
@@ -119,9 +119,9 @@ class EvidenceTrigger:
         moment = Moment.NEVER if self._is_ending else choose_moment(state)
         if moment is Moment.NEVER:
             return
-        left = Remains(state, self.decisions.list_steps(), workload.output.read_generation())
+        left = StopContext(state, self.decisions.list_steps(), workload.output.read_generation())
         if moment is Moment.LATER:
-            self._timer = asyncio.get_running_loop().call_later(_LATER, self._collect_remains, left)
+            self._timer = asyncio.get_running_loop().call_later(_LATER, self._collect_evidence_of, left)
             return
         self._interrupted.clear()
         try:
@@ -146,7 +146,7 @@ class EvidenceTrigger:
         if self._collection is not None:
             await self._collection.close()
 
-    def _collect_remains(self, left: Remains) -> None:
+    def _collect_evidence_of(self, left: StopContext) -> None:
         if self._is_ending:
             return
         try:

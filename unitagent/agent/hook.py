@@ -35,7 +35,7 @@ LONGEST = 30.0  # seconds that one run may take
 FAREWELL = 2.0  # seconds that the agent's end waits for those that still run
 _AT_ONCE = 4
 _WAITING = 16  # events; more are dropped
-_TOLD = {EventKind.FAILURE, EventKind.RESTART, EventKind.READY}
+_REPORTED = {EventKind.FAILURE, EventKind.RESTART, EventKind.READY}
 _HIDDEN = ("UNIT_SECRET", "UNIT_REDIS_URL")  # it gets no more than the workload does
 
 
@@ -56,13 +56,13 @@ class HookRunner:
 
     def observe_events(self, state: State, events: Sequence[HistoryEvent]) -> None:
         """Run the command for what has happened in one step of the agent."""
-        for told in select_events(state, events):
+        for fields in select_events(state, events):
             if len(self._waiting) >= _WAITING:
                 _log.warning(
-                    "UNIT_HOOK: the commands take too long; this event is dropped: %s", told["detail"]
+                    "UNIT_HOOK: the commands take too long; this event is dropped: %s", fields["detail"]
                 )
                 continue
-            self._waiting.append(json.dumps(told).encode() + b"\n")
+            self._waiting.append(json.dumps(fields).encode() + b"\n")
             self._idle.clear()
         self._start_waiting()
 
@@ -92,10 +92,10 @@ class HookRunner:
 
     @working_directory.in_start_directory()
     def _spawn(self, event: bytes) -> int:
-        ear, mouth = os.pipe()
+        ear, write_fd = os.pipe()
         try:
-            os.set_blocking(mouth, False)
-            os.write(mouth, event)  # shorter than what a pipe holds
+            os.set_blocking(write_fd, False)
+            os.write(write_fd, event)  # shorter than what a pipe holds
             return os.posix_spawn(
                 "/bin/sh",
                 ["/bin/sh", "-c", self._command],
@@ -107,7 +107,7 @@ class HookRunner:
             )
         finally:
             os.close(ear)
-            os.close(mouth)
+            os.close(write_fd)
 
     def _end_late(self, pid: int) -> None:
         _log.warning("UNIT_HOOK did not end within %g s and is killed", LONGEST)
@@ -127,13 +127,13 @@ class HookRunner:
 
 
 def select_events(state: State, events: Sequence[HistoryEvent]) -> Iterator[dict[str, Any]]:
-    """Select what a hook is told, in the words of ``unitagent events --json`` and of JSON logs.
+    """Select the events for a hook, in the words of ``unitagent events --json`` and of JSON logs.
 
     Each concerns the whole Unit and comes from one agent: rank 0, or for a failure the one whose report the
-    store kept. Rank 0's end is told as what it means: ``drained``, or ``failed`` for a spent budget.
+    store kept. Rank 0's end is named by what it means: ``drained``, or ``failed`` for a spent budget.
     """
     for event in events:
-        kind = event.kind.value if event.kind in _TOLD else _find_end(state, event)
+        kind = event.kind.value if event.kind in _REPORTED else _find_end(state, event)
         if kind:
             failure = state.recovery.failure if event.kind in (EventKind.FAILURE, EventKind.RESTART) else None
             yield {

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.standby import StandbyAnswers
-    from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.probes.answers import Answers
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
@@ -76,14 +76,18 @@ Store = tuple[
 
 
 async def run_instance(
-    resolved: Resolved, where: LogContext, context: ProcessContext, address: InstanceAddress, there: Store
+    resolved: Resolved,
+    log_context: LogContext,
+    context: ProcessContext,
+    address: InstanceAddress,
+    store_setup: Store,
 ) -> int:
     """Join the Unit at this address and run until the end; return the exit code."""
     settings = resolved.settings
     incarnation = secrets.token_hex(8)
     async with (
         SecretFile(settings.secret_file, context.keys).watch_in_background(settings.heartbeat) as file,
-        _open_stores(settings, incarnation, context, there, file) as stores,
+        _open_stores(settings, incarnation, context, store_setup, file) as stores,
     ):
         warmer = _start_warming(settings)
         me = _make_record(resolved, incarnation, address)
@@ -94,9 +98,9 @@ async def run_instance(
         if claimed is None:
             _log.info("the Unit was drained; this instance had no rank and leaves")
             return ExitCode.DONE
-        where.rank = claimed.me.rank
+        log_context.rank = claimed.me.rank
         membership = Membership(address, claimed.me, claimed.took, file, *stores)
-        return await _run_placed(resolved, where, context, membership, warmer)
+        return await _run_placed(resolved, log_context, context, membership, warmer)
 
 
 class Membership(Struct, frozen=True):
@@ -114,29 +118,29 @@ class Membership(Struct, frozen=True):
 
 @contextlib.asynccontextmanager
 async def _open_stores(
-    settings: Settings, incarnation: str, context: ProcessContext, there: Store, file: SecretFile
+    settings: Settings, incarnation: str, context: ProcessContext, store_setup: Store, file: SecretFile
 ) -> AsyncIterator[tuple[RedisStore, Registry, UnitHistory, str | LocationSource]]:
     """The store, its list of Units, the Unit's history, and where they are."""
-    where, server = there
+    setup, server = store_setup
     if server is not None:
         await server.wait_until_ready()
     store = RedisStore(
         settings.unit,
-        where.url,
+        setup.url,
         timeout=settings.timing.operation_timeout,
         incarnation=incarnation,
         keys=context.keys,
         needs_port=settings.http_port != 0,
         size=settings.size,
         refresh=max(settings.lease, settings.size / _COMPARED_A_SECOND),
-        remedy=where.remedy,
+        remedy=setup.remedy,
     )
     if server is not None:
         file.add_follower(partial(server.update_passwords, lambda: store.unlike == frozenset()))
     try:
         timeout = settings.timing.operation_timeout
-        registry = Registry(where.url, timeout=timeout, keys=context.keys)
-        yield store, registry, UnitHistory(settings.unit, where.url, timeout=timeout), where.url
+        registry = Registry(setup.url, timeout=timeout, keys=context.keys)
+        yield store, registry, UnitHistory(settings.unit, setup.url, timeout=timeout), setup.url
     finally:
         await store.close()
         if server is not None and settings.size > 1:
@@ -224,7 +228,7 @@ def _fingerprint_settings(resolved: Resolved) -> str:
 
 async def _run_placed(
     resolved: Resolved,
-    where: LogContext,
+    log_context: LogContext,
     context: ProcessContext,
     membership: Membership,
     warmer: FileWarmer | None,
@@ -234,7 +238,7 @@ async def _run_placed(
     dry_run = launcher.prepare_dry_run()
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
-    agent = Agent(state, where, settings.stall, settings.termination_log)
+    agent = Agent(state, log_context, settings.stall, settings.termination_log)
     history = HistoryWriter(
         membership.history, state, _make_history_keeper(settings, membership.history, state)
     )
@@ -289,7 +293,7 @@ def _make_first_state(settings: Settings, membership: Membership, launch: Launch
 
 def _make_history_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
     """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
-    if settings.redis_url is not None or settings.redis_url_file is not None:
+    if not settings.has_embedded_store:
         return None
     from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
 
@@ -324,7 +328,7 @@ def _log_launch(launch: Launch) -> None:
 
 def _make_workload(
     settings: Settings, context: ProcessContext, agent: Agent
-) -> tuple[Workload, WarmStarts | None]:
+) -> tuple[Workload, WarmStartScheduler | None]:
     captured = _choose_captured()
     build = partial(
         Workload,
@@ -335,7 +339,7 @@ def _make_workload(
     )
     if settings.warm == "off":
         return build(), None
-    from unitagent.agent.warm_starts import WarmStarts  # noqa: PLC0415 (few agents have them)
+    from unitagent.agent.warm_starts import WarmStartScheduler  # noqa: PLC0415 (few agents have them)
     from unitagent.workload.warm_gate import ANSWER_SECONDS  # noqa: PLC0415
     from unitagent.workload.warm_start import WarmStarter  # noqa: PLC0415
 
@@ -345,7 +349,7 @@ def _make_workload(
         captured=captured,
         answer_seconds=min(ANSWER_SECONDS, settings.lease / 2),
     )
-    return build(warm=starter), WarmStarts(starter)
+    return build(warm=starter), WarmStartScheduler(starter)
 
 
 def _choose_captured() -> tuple[int, ...]:

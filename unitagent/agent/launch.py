@@ -132,7 +132,7 @@ def make_cache_folders(resolved: Resolved, defaults: Mapping[str, str], warn: Ca
         engine_caches.make_folders(defaults[name] for name in engine_caches.CACHES)
     except OSError as error:
         where = f"UNIT_CACHE_DIR={resolved.settings.cache_dir!r} ({resolved.sources['UNIT_CACHE_DIR']})"
-        remedy = "the engine cannot keep its caches there; mount a folder that this user can write to"
+        remedy = "the engine cannot keep its caches there; mount a directory that this user can write to"
         warn(f"{where}: {error.strerror}: {error.filename}: {remedy}")
 
 
@@ -314,7 +314,7 @@ class Launcher:
         """Return what would run in a Unit whose other ranks are not known yet.
 
         Raises:
-            ConfigurationError: as :meth:`launch`.
+            ConfigurationError: as :meth:`prepare_launch`.
 
         """
         return self.prepare_launch(self._make_stand_in(master, 29500))

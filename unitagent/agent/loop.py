@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
-    from unitagent.agent.warm_starts import WarmStarts
+    from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.output_log import OutputPage
     from unitagent.workload.usage import ProcessUsage
@@ -74,7 +74,7 @@ class Components(Struct, frozen=True, kw_only=True):
     warmer: FileWarmer | None = None
     hook: HookRunner | None = None
     evidence: EvidenceTrigger | None = None
-    warm: WarmStarts | None = None
+    warm: WarmStartScheduler | None = None
     keeper: KeeperRunner | None = None
 
 

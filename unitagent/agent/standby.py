@@ -49,7 +49,9 @@ class StandbyAnswers:
             elsewhere = "traffic goes to rank 0, this is a standby without a rank"
             return ProbeAnswer(NOT_HERE, (ProbeCheck("rank", ok=False, reason=elsewhere),))
         if probe != READY:
-            return ProbeAnswer(OK, (ProbeCheck("standby", ok=True),))
+            reason = "" if probe.on_standby else "this is a standby without a rank"
+            check = ProbeCheck("standby", ok=probe.on_standby, reason=reason)
+            return ProbeAnswer(OK if check.ok else UNAVAILABLE, (check,))
         why = self._explain_not_ready()
         return ProbeAnswer(UNAVAILABLE if why else OK, (ProbeCheck("unit", ok=not why, reason=why),))
 

@@ -94,8 +94,7 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
         await run_in_thread_or_here(
             partial(refuse_unreachable_listener, settings.http_host, settings.http_port, address.ip)
         )
-    embedded = settings.redis_url is None and settings.redis_url_file is None
-    if settings.size > 1 and embedded:
+    if settings.size > 1 and settings.has_embedded_store:
         elsewhere = explain_other_master_address(settings.master_address, address.ip, settings.rank)
         if elsewhere:
             _log.warning("%s", elsewhere)

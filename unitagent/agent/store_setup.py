@@ -211,7 +211,11 @@ class EmbeddedStoreSupervisor:
         while not self._ending:
             await asyncio.sleep(pause)
             silent = 0 if self._pid is None or await self._server.is_answering() else silent + 1
-            pause = _CROWD if not silent and await self._server.evict_strangers() else _CHECK_INTERVAL
+            pause = (
+                _CROWD
+                if not silent and await self._server.disconnect_unauthenticated_clients()
+                else _CHECK_INTERVAL
+            )
             if silent > _SILENT and self._pid is not None:
                 _log.error(
                     "the embedded store has not answered for %g s: killing it", _SILENT * _CHECK_INTERVAL

@@ -21,7 +21,7 @@ _KINDS = {True: "warm", False: "cold"}
 _FIRST_SECONDS = 120.0  # a start that imports for longer is not worth the wait
 
 
-class WarmStarts:
+class WarmStartScheduler:
     """Follows the generations of one instance."""
 
     def __init__(self, starter: WarmStarter) -> None:

@@ -66,7 +66,7 @@ def _make_port_check(port: int, hosts: Sequence[str]) -> HealthCheck:
 
 
 def _describe_url(url: str) -> str:
-    """Describe what :func:`check_for` checks, without a password."""
+    """Describe what a check of this URL does, without a password."""
     address = url.removeprefix("tcp://")
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 

@@ -79,10 +79,14 @@ def apply_event(state: State, event: Event) -> State:
 
 
 def _note_pause(state: State, seconds: float) -> State:
-    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing."""
+    """After a suspension, discard what I asked or waited for meanwhile: it proves nothing. Nor does it count
+    for how long I have waited at the barrier, or for the workload to become ready.
+    """
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
         state = replace(state, late=state.now).with_store(leases=leases)
+        state = state.with_barrier(entered=min(state.now, state.barrier.entered + seconds))
+        state = state.with_workload(stood_still=state.workload.stood_still + seconds)
     return state.with_peers(answered=frozenset()) if seconds > state.config.lease / 2 else state
 
 
@@ -94,9 +98,9 @@ def _apply_workload_event(state: State, event: Event) -> State:
             settled = InstanceState.RUNNING if _awaits_health(state) else InstanceState.HEALTHY
             marks = replace(state.recovery.timestamps, spawned=state.now)
             return update_record(
-                state.with_workload(spawned=state.now, start=event.start, proven=False).with_recovery(
-                    timestamps=marks
-                ),
+                state.with_workload(
+                    spawned=state.now, stood_still=0.0, start=event.start, proven=False
+                ).with_recovery(timestamps=marks),
                 pid=event.pid,
                 state=settled,
             )
@@ -259,7 +263,7 @@ def _pick_first_failure(mine: Failure | None, stored: Failure | None) -> tuple[F
 
 
 def _apply_store_failure(state: State, event: StoreFailed) -> State:
-    state = _ask_anew(state) if state.connected else state
+    state = _schedule_peer_questions(state) if state.connected else state
     return (
         state.with_store(
             trouble=event.detail or "it does not answer",
@@ -274,8 +278,8 @@ def _apply_store_failure(state: State, event: StoreFailed) -> State:
     )
 
 
-def _ask_anew(state: State) -> State:
-    """Ask the vouchers at once: without the store, only answers from now on tell whether I am cut off."""
+def _schedule_peer_questions(state: State) -> State:
+    """Ask the witnesses at once: without the store, only answers from now on tell whether I am cut off."""
     again = state.peers.ask_again
     soon = {rank: at if rank in state.peers.asking else min(at, state.now) for rank, at in again.items()}
     return state.with_peers(answered=frozenset(), ask_again=soon)
@@ -360,8 +364,8 @@ def _count_failed_check(state: State, event: HealthProbed) -> FailedCheck:
 
 def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State:
     """The state with these failed checks; my record changes with the problem, and not with each check."""
-    told = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
-    text = "".join(letter if letter.isprintable() else "?" for letter in told[:LONGEST_TROUBLE])
+    problems = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
+    text = "".join(letter if letter.isprintable() else "?" for letter in problems[:LONGEST_TROUBLE])
     since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
     state = state.with_workload(failed_checks=failed)
     return (

@@ -30,6 +30,7 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    describe_trouble,
     gang_members,
     is_observed,
     is_still_mine,
@@ -44,6 +45,7 @@ from unitagent.core.state import (
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 FIRST_REPORT, LAST_REPORT = 5.0, 60.0  # seconds between reports on missing ranks; the interval grows
+CONFIRM_AGAIN = 1.0  # seconds between two looks of those who have all confirmed, and have yet to beat again
 
 
 def enter_generation(state: State) -> Result:
@@ -81,7 +83,7 @@ def _has_to_look_first(state: State) -> bool:
     """Whether to read the store first, to learn what became of my generation: I was isolated, or
     without guard rank 0 may have been rebuilt, so that my container must be rebuilt, too.
     """
-    follows = not state.leads and state.in_gang and state.shutdown.draining is None
+    follows = not state.ends_whole_unit and state.in_gang and state.shutdown.draining is None
     return state.workload.cut_off or follows
 
 
@@ -106,7 +108,7 @@ def _waits_to_rejoin(state: State) -> bool:
     """Whether it is outside a generation that may continue without it. An agent that drains has ended
     its part.
     """
-    outside = state.workload.cut_off and not state.leads and state.shutdown.draining is None
+    outside = state.workload.cut_off and not state.ends_whole_unit and state.shutdown.draining is None
     return outside and not _has_generation_died(state)
 
 
@@ -121,27 +123,27 @@ def _has_generation_died(state: State) -> bool:
     return stands and not runs and is_observed(state, state.config.timing.takeover)
 
 
-def confirm_ahead(state: State) -> Result:
+def confirm_in_advance(state: State) -> Result:
     """Confirm the gang of the last start with the very record that enters its next generation, if all of its
     members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
     it. If it comes to another gang, that one is confirmed in its turn.
     """
     if state.me.gang or not state.connected or state.now < earliest_start(state):
         return state, ()
-    roster = _foresee_roster(state)
+    roster = _predict_roster(state)
     if not roster or find_unproven(state, roster):
         return state, ()
     gang = build_gang(state.me.generation, roster)
     return update_record(state.with_barrier(confirmed=tuple(roster)), gang=gang.id), ()
 
 
-def _foresee_roster(state: State) -> list[Record]:
+def _predict_roster(state: State) -> list[Record]:
     """The members of my last gang with the port that rank 0 has, or will choose; empty if they cannot meet
     again as they are.
     """
     last, generation = state.workload.gang, state.me.generation
     others = sorted((*gang_members(state), state.me), key=lambda record: record.rank)
-    if last is None or len(others) != state.config.size:
+    if last is None or len(others) != state.config.size or not keepers.are_keepers_alike(others):
         return []
     leader = others[0]
     port = leader.master_port if leader.generation == generation else leader.next_port
@@ -151,7 +153,6 @@ def _foresee_roster(state: State) -> list[Record]:
         and not (record.asked or record.left or record.failed)
         for record in others
     )
-    fit = fit and keepers.are_keepers_alike(others)
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
 
 
@@ -213,19 +214,14 @@ def advance_barrier(state: State) -> Result:
         return state, ()
     if _has_begun_before(state, roster):
         return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
-    if not keepers.are_keepers_alike(roster):
-        return _await_keepers(state, roster), ()
     return _advance_full_barrier(state, roster)
-
-
-def _await_keepers(state: State, roster: list[Record]) -> State:
-    """Wait until the keepers that some still have have ended, unless a generation has started meanwhile."""
-    apart = any(record.state.started and record.gang != state.me.gang for record in roster)
-    return _propose_new_generation(state) if apart else state
 
 
 def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     """One step with all ranks at my barrier: confirm their gang, start."""
+    if not keepers.are_keepers_alike(roster):  # some have yet to end
+        apart = any(record.state.started and record.gang != state.me.gang for record in roster)
+        return (_propose_new_generation(state) if apart else state), ()
     gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
@@ -234,16 +230,18 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
         return _propose_new_generation(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
-    if not unanimous or is_paused(state) or not _shows_the_present(state, roster):
+    if not unanimous or is_paused(state):
         return state, ()
-    if not is_still_mine(state):
+    if not _shows_the_present(state, roster):  # all of us look again soon, which is a heartbeat of each
+        return state.with_store(next_beat=min(state.store.next_beat, state.now + CONFIRM_AGAIN)), ()
+    if state.config.size == 1 and not is_still_mine(state):  # nobody else knows of a successor
         return look_for_successor(state), ()
     return start_workload(state, gang)
 
 
 def _has_just_come(state: State) -> bool:
     """Whether my change brought me, or the master port, to this barrier: before it nobody saw all ranks here.
-    A mere confirmation is awaited by nobody but as the last one.
+    Nobody waits for a confirmation unless it is the last one missing.
     """
     before = state.store.previous
     if before is None or not counts_at_barrier(state, before):
@@ -284,7 +282,7 @@ def _is_check_due(state: State) -> bool:
     return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
 
 
-def awaits_port(state: State) -> bool:
+def is_waiting_for_port(state: State) -> bool:
     """Whether I am looking for the master port: before I have it, nobody can start."""
     idle = state.config.rank == 0 and state.me.state is InstanceState.IDLE
     return idle and state.me.master_port == 0 and state.barrier.finding_port == state.me.generation
@@ -310,7 +308,7 @@ def _propose_new_generation(state: State) -> State:
     whom only the store has forgotten.
     """
     held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
-    if not state.leads or not held:
+    if not state.ends_whole_unit or not held:
         return state
     return state.with_generation(state.me.generation + 1).with_store(notify=True)
 
@@ -458,18 +456,20 @@ def explain_missing(state: State) -> str:
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
     parts += keepers.explain_keepers(state, there)
     if not state.connected:
-        parts.append("the store does not answer")
+        parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
-        parts.append(f"the pause before a restart goes on for {left:.0f} s (UNIT_BACKOFF_SECONDS)")
+        parts.append(f"the pause before a restart lasts another {left:.0f} s (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
         parts.append(describe_pause(state, state.me.pause))
     if parts:
         return "; ".join(parts)
     gang = build_gang(state.me.generation, there)
     unconfirmed = [record.rank for record in there if not _has_confirmed(state, record, gang)]
+    if not unconfirmed:
+        return "all ranks have confirmed; after an outage of the store each has to show that it is alive"
     return f"no confirmation from {format_ranks(unconfirmed)} yet"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unitagent.core import isolation, probe_answers
 from unitagent.core.barrier import explain_missing
 from unitagent.core.model import InstanceState, Phase, Record, shorten_list
+from unitagent.core.state import describe_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def _judge_ranks(state: State) -> Condition:
 
 
 def judge_presence(absent: Sequence[str]) -> Condition:
-    """The condition that no rank is absent, from how those are missing that are."""
+    """The RanksPresent condition, built from a description of each missing rank."""
     if absent:
         return make_condition("RanksPresent", FALSE, "RanksAbsent", ", ".join(shorten_list(absent)), None)
     return make_condition("RanksPresent", TRUE, "AllPresent", "all ranks are there", None)
@@ -139,12 +140,12 @@ def _judge_health(state: State) -> Condition:
 
 
 def _describe_unhealthy(state: State, leader: Record) -> Condition:
-    """A check that fails once its workload has been healthy is told, and is not yet ill health."""
+    """If the workload was healthy before, a failed check is reported, but does not make it unhealthy yet."""
     healthy = leader.state is InstanceState.HEALTHY
     reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
     since = leader.trouble_at or (_date(state, state.workload.spawned) if state.in_gang else None)
-    told = probe_answers.explain_health(state)
-    return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, told, since)
+    message = probe_answers.explain_health(state)
+    return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, message, since)
 
 
 # The store.
@@ -164,7 +165,8 @@ def judge_answering_store(since: float | None = None) -> Condition:
 
 
 def _describe_silence(state: State) -> str:
-    return "the store does not answer" if state.store.ever_answered else "the store has not been reached yet"
+    silence = "does not answer" if state.store.ever_answered else "has not been reached yet"
+    return f"the store {silence}{describe_trouble(state)}"
 
 
 def _describe_outage(state: State) -> str:
@@ -174,9 +176,9 @@ def _describe_outage(state: State) -> str:
     if not state.up:
         return "nothing is started before it is there"
     if not isolation.can_be_isolated(state):
-        return "the Unit goes on without it, and nothing new is started"
+        return "the Unit continues without it, and nothing new is started"
     whom = "any other rank" if state.config.rank == 0 else "rank 0"
     return (
-        f"the Unit goes on; without the store and {whom} for {state.config.lease:g} s (UNIT_LEASE_SECONDS), "
-        "this instance stops its workload"
+        f"the Unit continues; without the store and {whom} for {state.config.lease:g} s "
+        "(UNIT_LEASE_SECONDS), this instance stops its workload"
     )

@@ -110,7 +110,7 @@ def publish_record(state: State) -> Result:
     record = state.me if may_take is not None else None
     if not _is_exchange_due(state, record):
         return state, ()
-    if not _is_exchange_urgent(state) and _is_passing(state):
+    if not _is_exchange_urgent(state) and _is_transitional(state):
         since = state.now if state.store.held_since is None else state.store.held_since
         if state.now - since < LINGER:
             return state.with_store(held_since=since), ()
@@ -152,7 +152,7 @@ def _is_exchange_urgent(state: State) -> bool:
     return state.connected and (state.store.look or state.store.notify)
 
 
-def _is_passing(state: State) -> bool:
+def _is_transitional(state: State) -> bool:
     """Whether my record only says what is under way and ends soon, as a rule: the stop of my workload, its
     start, or at rank 0 the search for a port. Nobody acts on that, and each exchange takes time that a
     restart has to wait for.
@@ -160,7 +160,7 @@ def _is_passing(state: State) -> bool:
     me, old = state.me, state.store.published
     if old is None:
         return False
-    if barrier.awaits_port(state):
+    if barrier.is_waiting_for_port(state):
         return True
     passing = me.state in (InstanceState.STOPPING, InstanceState.STARTING)
     same = replace(
@@ -184,7 +184,7 @@ def _choose_beats(state: State) -> tuple[int, ...]:
     wanted = {
         0,
         *find_neighbours(state.config.rank, state.config.size),
-        *gang_checks.find_ranks_at_odds(state),
+        *gang_checks.find_conflicting_ranks(state),
     }
     return tuple(sorted(wanted))
 
@@ -257,7 +257,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rejoin.rejoin_generation, STAYING - JOINING - RUNNING),
     (rejoin.restart_job_for_late_joiner, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
     (barrier.enter_generation, STAYING - JOINING - RUNNING),
-    (barrier.confirm_ahead, AT_BARRIER),
+    (barrier.confirm_in_advance, AT_BARRIER),
     (barrier.start_late, AT_BARRIER),
     (barrier.advance_barrier, AT_BARRIER),
     (barrier.report_missing, AT_BARRIER),

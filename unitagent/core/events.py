@@ -158,8 +158,8 @@ class HealthChecked(Struct, frozen=True):
 
 
 class HealthProbed(Struct, frozen=True):
-    """One failed health check, or the first that passed after one; nothing follows from it but what
-    people read.
+    """One failed health check, or the first that passed after one. It only affects what is shown to
+    people.
 
     Attributes:
         now: When its answer came.

@@ -1,9 +1,15 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
-It is lost (:func:`find_lost_member`) if its lease has expired and its agent does not answer
-(``state.is_silent``), or if its own answer, or an address that refuses connections, made it a suspect
-(:func:`_weigh_answer`). With guard, another incarnation in its rank is a failure, too.
+It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
+address that refuses connections, made it a suspect (:func:`_weigh_answer`). With guard, another incarnation
+in its rank is a failure, too.
+
+*Silent* means both: its lease has expired, by the age of its last heartbeat on the store's clock, as far as I
+have watched; and it did not answer when asked, nor within the lease. A Unit without probe addresses asks
+nobody: there it is enough that the heartbeat has not changed for a lease on my own clock. In a Unit of more
+than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge rank 0, too
+(``state.judged_members``).
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
 alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is away, or a
@@ -172,6 +178,7 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
 
 # What peers answer
 
+NOT_SERVING = "it knows that the Unit does not serve"  # against a rank 0 that is alive and works
 
 # These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
 # replaced the one that I know, the store shows that, or the old lease expires.
@@ -180,10 +187,10 @@ _NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, Prob
 
 def apply_peer_answer(state: State, event: PeerAnswered) -> State:
     """The state with the evidence of an answer, or of its absence."""
-    state = state.with_peers(
-        asking=state.peers.asking - {event.rank}, answered=state.peers.answered | {event.rank}
-    )
-    if event.result is ProbeResult.SILENT and _was_starved(state, event.rank):
+    starved = event.result is ProbeResult.SILENT and _was_starved(state, event.rank)
+    answered = state.peers.answered if starved else state.peers.answered | {event.rank}
+    state = state.with_peers(asking=state.peers.asking - {event.rank}, answered=answered)
+    if starved:
         return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
     record = find_record(state, event.rank, event.incarnation)
     if record is None:
@@ -282,7 +289,7 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
             down = unexplained and service and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
         case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
-            return "it knows that the Unit does not serve"
+            return NOT_SERVING
         case ProbeResult.ALIVE:
             return ""
         case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):

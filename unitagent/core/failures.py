@@ -157,7 +157,7 @@ def end_generation(state: State) -> Result:
 def leave_with_leader(state: State) -> Result:
     """Without guard: leave with 75 when rank 0 was rebuilt, so that this container is rebuilt, too."""
     gang, leader = state.workload.gang, state.store.records.get(0)
-    if state.leads or not state.store.current or gang is None:
+    if state.ends_whole_unit or not state.store.current or gang is None:
         return state, ()
     if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
@@ -208,7 +208,7 @@ def startup_deadline(state: State) -> float:
     starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
     if state.config.startup <= 0 or not starting or state.workload.proven:
         return float("inf")
-    return state.workload.spawned + state.config.startup
+    return state.workload.spawned + state.workload.stood_still + state.config.startup
 
 
 def _find_startup_timeout(state: State) -> Failure | None:
@@ -225,7 +225,7 @@ def report_own_isolation(state: State) -> Result:
     """An isolated instance that comes back was itself the failure, if nobody noticed meanwhile."""
     if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
         return state, ()
-    if not state.leads or state.superseded:
+    if not state.ends_whole_unit or state.superseded:
         return state, ()
     why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.alone}"
     state = remember_failure(state, make_failure(state, state.config.rank, Reason.LOST, why))

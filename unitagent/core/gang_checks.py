@@ -155,7 +155,7 @@ def _must_leave(state: State, record: Record) -> bool:
     return alive and (not state.joined or record.rank < state.config.rank)
 
 
-def find_ranks_at_odds(state: State) -> tuple[int, ...]:
+def find_conflicting_ranks(state: State) -> tuple[int, ...]:
     """Ranks whose heartbeats I read because one of us has to leave."""
     if state.up:
         return ()

@@ -260,7 +260,7 @@ def _derive_store(before: State, after: State) -> Derived:
     if lost and not was:
         yield (
             EventKind.STORE_LOST,
-            f"{_describe_self(after)} lost the store: serving goes on, nothing new is started",
+            f"{_describe_self(after)} lost the store: serving continues, nothing new is started",
         )
     if was and not lost:
         yield EventKind.STORE_BACK, f"{_describe_self(after)} reaches the store again"

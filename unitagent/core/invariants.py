@@ -135,7 +135,7 @@ def _says_that_it_was_asked(state: State) -> bool:
     return state.me.asked == (state.shutdown.asked is not None)
 
 
-def _hurries_when_asked(state: State) -> bool:
+def _has_reason_to_hurry(state: State) -> bool:
     return state.shutdown.asked is not None or not state.shutdown.force_stop
 
 
@@ -231,7 +231,7 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_drains_its_gang, "an agent drains only the gang that it belongs to"),
     (_drain_in_order, "only rank 0, and only in a drain, waits for requests in flight"),
     (_says_that_it_was_asked, "a record says asked exactly when its agent was asked to stop"),
-    (_hurries_when_asked, "nobody hurries without being asked to stop"),
+    (_has_reason_to_hurry, "no agent hurries without being asked to stop"),
     (_asked_without_workload_leaves, "an agent that was asked to stop and has no workload leaves"),
     (_leaving_ends_the_workload, "the workload of an agent that leaves is being stopped, or gone"),
     (_left_for_good, "a record says left only when its agent leaves and has neither workload nor keeper"),

@@ -17,6 +17,7 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
+    describe_trouble,
     find_relay,
     format_clock,
     gang_members,
@@ -36,7 +37,8 @@ def log_store_outage(state: State) -> Result:
         return state, ()
     if gone:
         state = replace(state, warned=state.warned | {"store"})
-        why = "the store does not answer; the workload goes on, but no new generation can start"
+        trouble = describe_trouble(state)
+        why = f"the store does not answer{trouble}; the workload continues, but no new generation can start"
         return state, log(Level.WARNING, why, "store-lost")
     back = replace(state, warned=state.warned - {"store"})
     return back, log(Level.INFO, "the store answers again", "store-back")
@@ -48,7 +50,7 @@ def ask_status_peers(state: State) -> Result:
     """
     if _is_in_touch(state) or not state.occupied or not state.config.probes:
         return state, ()
-    due = tuple(peer for peer in _list_confidants(state) if may_ask(state, peer.rank))
+    due = tuple(peer for peer in _list_peers_to_ask(state) if may_ask(state, peer.rank))
     if not due:
         return state, ()
     return ask_peers(state, due)
@@ -59,8 +61,8 @@ def _is_in_touch(state: State) -> bool:
     return state.connected and last is not None and state.now - last <= state.config.timing.out_of_touch
 
 
-def _list_confidants(state: State) -> tuple[Record, ...]:
-    """The peers that I ask: my neighbours, and the relay that tells me about rank 0; all vouchers if I
+def _list_peers_to_ask(state: State) -> tuple[Record, ...]:
+    """The peers that I ask: my neighbours, and the relay that tells me about rank 0; all witnesses if I
     know nothing new. In a small Unit rank 0 asks everybody, so it can tell the others what it found.
     """
     rank, size = state.config.rank, state.config.size
@@ -71,7 +73,7 @@ def _list_confidants(state: State) -> tuple[Record, ...]:
 
 
 def _has_no_news(state: State) -> bool:
-    """Whether it is time to ask all vouchers: neither one of them nor the store has answered of late."""
+    """Whether it is time to ask all witnesses: neither one of them nor the store has answered of late."""
     heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
     return state.now - max([state.store.touched or NEVER, *heard]) > state.config.timing.relayed
 
@@ -85,7 +87,7 @@ def _list_witnesses(state: State) -> list[Record]:
 
 
 def stop_when_isolated(state: State) -> Result:
-    """Isolated from the store and from all vouchers for a lease: stop without grace."""
+    """Isolated from the store and from all witnesses for a lease: stop without grace."""
     if state.workload.cut_off or not state.occupied or not is_isolated(state):
         return state, ()
     alone = explain_isolation(state)
@@ -122,9 +124,9 @@ def is_isolated(state: State) -> bool:
     last = state.store.touched
     if state.connected or last is None or not can_be_isolated(state):
         return False
-    vouchers = _list_witnesses(state)
-    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in vouchers)))
-    known = {peer.rank for peer in vouchers} <= state.peers.answered
+    witnesses = _list_witnesses(state)
+    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in witnesses)))
+    known = {peer.rank for peer in witnesses} <= state.peers.answered
     return known and state.now - touched > state.config.lease
 
 

@@ -203,9 +203,9 @@ def _judge_readiness(
         for one in instances
         if one["state"] not in ("running", "healthy") and not _describe_absence(one)
     ]
-    told = _describe_health(leader)
-    if phase == Phase.RUNNING and told and not (absent or down):
-        return make_condition("Ready", FALSE, LOADING, told, None)
+    problem = _describe_health(leader)
+    if phase == Phase.RUNNING and problem and not (absent or down):
+        return make_condition("Ready", FALSE, LOADING, problem, None)
     return make_condition("Ready", FALSE, phase.capitalize(), ", ".join([*absent, *down]) or phase, None)
 
 
@@ -213,11 +213,11 @@ def _judge_health(leader: Record | None) -> Condition:
     kind = "WorkloadHealthy"
     if leader is None or leader.left or not leader.state.started:
         return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
-    told, healthy = _describe_health(leader), leader.state is InstanceState.HEALTHY
-    if not told:
+    problem, healthy = _describe_health(leader), leader.state is InstanceState.HEALTHY
+    if not problem:
         return make_condition(kind, TRUE, "HealthCheckPassed", "the workload of rank 0 is healthy", None)
     reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
-    return make_condition(kind, TRUE if healthy else FALSE, reason, told, leader.trouble_at or None)
+    return make_condition(kind, TRUE if healthy else FALSE, reason, problem, leader.trouble_at or None)
 
 
 def _describe_health(leader: Record | None) -> str:

@@ -111,11 +111,11 @@ def explain_health(state: State) -> str:
     if leader is None or not leader.trouble:
         return _explain_unasked_health(state)
     if state.workload.failed_checks:
-        told = [describe_failed_check(state, check) for check in state.workload.failed_checks]
+        failed = [describe_failed_check(state, check) for check in state.workload.failed_checks]
     else:
         age = max(0.0, state.now + state.config.epoch - leader.trouble_at)
-        told = [f"{leader.trouble}, {format_age(age)}"]
-    return f"rank 0's health {'; '.join(told)}"
+        failed = [f"{leader.trouble}, {format_age(age)}"]
+    return f"rank 0's health {'; '.join(failed)}"
 
 
 def describe_failed_check(state: State, check: str) -> str:

@@ -21,6 +21,8 @@ class Probe(NamedTuple):
             because those rules import the whole core.
         passes: in a table and in help, when the answer is 200.
         otherwise: the other codes, and what they mean.
+        on_standby: whether an instance without a rank, which has no state that a rule could judge, answers
+            200; it decides ``/readyz`` and ``/traffic`` by itself.
 
     """
 
@@ -29,6 +31,7 @@ class Probe(NamedTuple):
     rule: str
     passes: str
     otherwise: str = "503"
+    on_standby: bool = False
 
     @property
     def path(self) -> str:
@@ -41,6 +44,7 @@ LIVE = Probe(
     paths=("/livez", "/healthz"),
     rule="answer_livez",
     passes="the agent's own loop is alive, whatever the store, the peers and the workload do",
+    on_standby=True,
 )
 READY = Probe(
     word="ready",
@@ -60,6 +64,7 @@ STARTUP = Probe(
     paths=("/startupz",),
     rule="answer_startupz",
     passes="some generation in this agent's life has been ready",
+    on_standby=True,
 )
 
 PROBES = (LIVE, READY, TRAFFIC, STARTUP)

@@ -220,7 +220,7 @@ def _is_agreed_on(state: State) -> bool:
     """
     leader = state.store.records.get(0)
     with_leader = leader is not None and leader.gang == state.me.gang
-    return state.up and state.in_gang and (state.leads or with_leader)
+    return state.up and state.in_gang and (state.ends_whole_unit or with_leader)
 
 
 def give_up_on_store(state: State) -> Result:
@@ -274,7 +274,7 @@ def start_tenure(state: State) -> State:
         return succeed_holder(state, predecessor)
     return (
         state.with_generation(state.generation + 1)
-        if _has_run(state) and state.leads and not _awaits_start(state)
+        if _has_run(state) and state.ends_whole_unit and not _awaits_start(state)
         else state
     )
 
@@ -294,7 +294,7 @@ def succeed_holder(state: State, predecessor: Record) -> State:
     state = restart_budget.inherit_charges(state, predecessor)
     begun = predecessor.generation if predecessor.state.started else 0
     state = update_record(state, begun=max(predecessor.begun, begun))
-    if not state.leads:
+    if not state.ends_whole_unit:
         return state
     if state.config.restart is Restart.RECREATE:  # no other agent survives to remember
         state = update_record(state, restarts=predecessor.restarts)
@@ -398,8 +398,8 @@ def _explain_other_secret(state: State) -> str:
 def _explain_forgotten(state: State) -> str:
     config, seconds = state.config, longest_takeover(state, *state.store.records.values())
     return (
-        f"the store shows nobody as rank {config.rank} of Unit {config.unit}, which has run before: it may "
-        f"have lost its data; waiting {seconds:g} s for a holder that is still alive"
+        f"the store shows no holder of rank {config.rank} of Unit {config.unit}, which has run before: it "
+        f"may have lost its data; waiting {seconds:g} s for a holder that is still alive"
     )
 
 

@@ -76,7 +76,7 @@ def _must_prove_itself(state: State, record: Record) -> bool:
 
 def may_rejoin(state: State) -> bool:
     """Whether I am outside a running generation and may join it alone."""
-    if state.leads or state.up or state.done or not (state.store.current and state.holds_rank):
+    if state.ends_whole_unit or state.up or state.done or not (state.store.current and state.holds_rank):
         return False
     leader = state.store.records.get(0)
     return leader is not None and _is_running(state, leader) and not _may_duplicate_holder(state)
@@ -164,7 +164,7 @@ def restart_job_for_late_joiner(state: State) -> Result:
     if (
         not waits
         or not (state.store.current and state.holds_rank)
-        or state.leads
+        or state.ends_whole_unit
         or state.config.mode is not Mode.JOB
     ):
         return state, ()

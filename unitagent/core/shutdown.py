@@ -2,17 +2,21 @@
 
 What SIGTERM or SIGINT does, in order:
 
-1. Before the instance has joined, ``agent.startup.run_agent`` ends it with 0. Afterwards the signal is an
-   event (:func:`apply_stop_request`); a second one, a second later, ends every wait (:func:`force_stop`).
+1. Until ``Agent.run`` has installed its handler, ``agent.startup.run_agent`` ends the instance with 0.
+   Afterwards ``agent.loop`` ends the collection of evidence and queues the event ``StopAsked``
+   (:func:`apply_stop_request`); a second signal, a second later, ends every wait (:func:`force_stop`).
 2. If nothing runs, I leave at once (:func:`leave_without_workload`). With guard, or at rank 0, the Unit
    drains (:func:`begin_drain`): ``/readyz`` and ``/traffic`` turn requests away, and the others learn of it
    from my record. Without guard another rank stops alone (:func:`stop_alone`).
 3. Rank 0 waits for balancers to notice and for its requests in flight, then stops (:func:`drain_in_turn`);
    the others stop once it has: an engine's followers that end first would break the requests that rank 0
    still answers. All of it fits into the stop grace.
-4. The action ``Stop`` makes ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace is over.
+4. On the action ``Stop``, ``agent.loop`` has ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace
+   is over (at once on ranks whose engine ignores SIGTERM).
 5. The keeper stops once the workload has, if there is one (:func:`keeper_rules.end_keeper`).
 6. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
+7. Ranks that drained without being asked to stop do not end: they enter the next generation
+   (``barrier.enter_generation``) and wait at its barrier for a replacement of those that left.
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode, signal_name
+from unitagent.core.failure_detector import NOT_SERVING
 from unitagent.core.keepers import leave_loading
-from unitagent.core.model import InstanceState, Mode, Reason
+from unitagent.core.model import InstanceState, Mode, Reason, Record
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
     Result,
     State,
+    confirmed_alive,
     describe_rank,
     gang_members,
     is_silent,
@@ -78,7 +84,7 @@ def begin_drain(state: State) -> Result:
         for peer in gang_members(state)
         if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
     ]
-    if not others and not (state.shutdown.asked is not None and state.leads):
+    if not others and not (state.shutdown.asked is not None and state.ends_whole_unit):
         return state, ()
     since = state.now if state.shutdown.asked is None else state.shutdown.asked
     state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
@@ -126,31 +132,42 @@ def _drain_follower(state: State, since: float) -> Result:
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
 
 
+def _hears_of_leader(state: State) -> bool:
+    """Whether the store, or rank 0 itself, tells me what becomes of it."""
+    leader = _find_leader(state)
+    return state.connected or (leader is not None and confirmed_alive(state, leader))
+
+
+def _find_leader(state: State) -> Record | None:
+    return next((peer for peer in gang_members(state) if peer.rank == 0), None)
+
+
 def _leader_stopped(state: State) -> bool:
     """Whether rank 0's workload of my generation is certainly gone."""
-    leader = next((peer for peer in gang_members(state) if peer.rank == 0), None)
+    leader = _find_leader(state)
     if leader is None:
         return True
+    if not state.connected and state.peers.doubts.get(0, NOT_SERVING) != NOT_SERVING:
+        return True  # it refuses connections, or has no workload
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
     return moved_on or 0 in state.peers.suspects or is_silent(state, leader)
 
 
 def stop_alone(state: State) -> Result:
     """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
-    After an operator's order rank 0 does, though it may have yet to hear of it.
+    After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
+    word tells: it drains if its workload runs and the Unit does not serve.
     """
-    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.leads
+    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.ends_whole_unit
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    hold = (
-        since
-        + (FOLLOWER_WAIT_FRACTION if state.shutdown.ordered else LONE_WAIT_FRACTION) * state.config.stop_grace
-    )
-    if state.connected and not _leader_stopped(state):
+    drains = state.shutdown.ordered or state.peers.doubts.get(0) == NOT_SERVING
+    hold = since + (FOLLOWER_WAIT_FRACTION if drains else LONE_WAIT_FRACTION) * state.config.stop_grace
+    if _hears_of_leader(state) and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
-        if not state.store.current and state.now < hold + LAST_LOOK:
+        if state.connected and not state.store.current and state.now < hold + LAST_LOOK:
             return state.with_store(look=True), ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
 

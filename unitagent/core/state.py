@@ -175,7 +175,7 @@ class State(Struct, frozen=True, kw_only=True):
         return self.workload.exit is not None and self.workload.exit.status == 0
 
     @property
-    def leads(self) -> bool:
+    def ends_whole_unit(self) -> bool:
         """Whether my end ends the whole Unit: I am rank 0, or the Unit is guarded."""
         return self.config.guard or self.config.rank == 0
 
@@ -341,6 +341,11 @@ def describe_rank(state: State, rank: int) -> str:
     """A rank for people: with its address, so that they find the machine."""
     record = state.me if rank == state.config.rank else state.store.records.get(rank)
     return f"rank {rank} ({record.ip})" if record else f"rank {rank}"
+
+
+def describe_trouble(state: State) -> str:
+    """Why the store does not answer, in parentheses; "" if nothing is known of it."""
+    return f" ({state.store.trouble})" if state.store.trouble else ""
 
 
 def format_clock(state: State, at: float) -> str:

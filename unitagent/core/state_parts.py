@@ -180,6 +180,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
         phase: What is left of the workload.
         grace: Seconds that it got to end, when last told to stop.
         spawned: When its main process existed.
+        stood_still: Seconds since then for which I was suspended, and perhaps it, too.
         start: How it was started, if that could be in two ways.
         proven: It has been healthy at least once.
         failed_checks: Its health checks that failed the last time, by what they ask.
@@ -196,6 +197,7 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
     phase: WorkloadPhase = WorkloadPhase.GONE
     grace: float = 0.0
     spawned: float = 0.0
+    stood_still: float = 0.0
     start: str = ""
     proven: bool = False
     failed_checks: Mapping[str, FailedCheck] = field(default_factory=dict)

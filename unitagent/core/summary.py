@@ -30,8 +30,10 @@ def summarize(status: Mapping[str, Any], now: float) -> dict[str, Any]:
         now: Seconds since the epoch.
 
     """
-    told = (one for one in status.get("conditions", ()) if one["type"] == "Ready")
-    ready = next(told, {"reason": "", "message": "", "since": None})  # agents of earlier versions have none
+    conditions = (one for one in status.get("conditions", ()) if one["type"] == "Ready")
+    ready = next(
+        conditions, {"reason": "", "message": "", "since": None}
+    )  # agents of earlier versions have none
     return {
         "severity": _rate(status),
         "message": _describe(status, ready, now),

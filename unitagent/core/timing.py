@@ -1,7 +1,7 @@
 """All durations of the protocol, derived from the two that a user sets: the lease and the heartbeat.
 
 The inequalities that the guarantees rest on are asserted here, where the numbers are made. A pair that cannot
-keep them is refused by :func:`refuse`, which names the nearest pair that can; nothing is adjusted silently.
+keep them is refused: :func:`explain_bad_pair` names the nearest pair that can. Nothing is adjusted silently.
 
 Proof sketch. Let *L* be the lease, *H* the heartbeat, and let a healthy store answer well within a second.
 
@@ -74,7 +74,7 @@ class Timing(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, lease: float, heartbeat: float) -> Timing:
-        """Derive all durations; the pair must be one that ``refuse`` accepts.
+        """Derive all durations; the pair must be one that ``explain_bad_pair`` accepts.
 
         Raises:
             ValueError: the pair cannot keep the guarantees.

@@ -1,9 +1,14 @@
 """Choose the network interface and address by which other instances reach this one: ``RANK_IP``.
 
-In this order (:func:`choose_address`): the ``RANK_IP`` that is set, on whichever interface has it; the first
-usable address of ``COMM_IFNAME``, IPv4 before IPv6; the same of net0, of eth1, of the default route's
-interface, of the only one there is. :mod:`network` asks again while an interface comes up, and :mod:`netlink`
-reads what the kernel has.
+In this order:
+
+1. ``COMM_IFNAME`` and ``RANK_IP`` both set: they are used as they are if the address can be bound
+   (``network._check_stated_address``). A loopback ``RANK_IP`` alone counts as one with the interface lo.
+2. ``RANK_IP`` set: that address, on whichever interface has it (:func:`choose_address`, as all that follows).
+3. ``COMM_IFNAME`` set: its first usable address, IPv4 before IPv6.
+4. Neither: the same of net0, of eth1, of the default route's interface, of the only one there is.
+
+:mod:`network` asks again while an interface comes up, and :mod:`netlink` reads what the kernel has.
 
 The invariant: these functions are pure. Addresses that mean nothing to other machines (loopback, link-local)
 are chosen only if a person named the interface, and an address that the kernel is still checking is never

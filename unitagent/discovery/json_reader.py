@@ -42,7 +42,7 @@ class JsonReader(Struct, frozen=True):
             f"{self.format_path(key)}={_show_value(self.content.get(key))}: must be {accepted}"
         )
 
-    def note_others_unknown(self, *keys: str) -> None:
+    def record_unknown_keys(self, *keys: str) -> None:
         """Note all members but these as unknown."""
         self.unknown.extend(self.format_path(key) for key in self.content if key not in keys)
 

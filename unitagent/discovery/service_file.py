@@ -58,7 +58,7 @@ def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
     check = container.read_object(kind)
     if not check.content:
         return None
-    check.note_others_unknown(*_WAYS, *_TIMINGS, *_COUNTS)
+    check.record_unknown_keys(*_WAYS, *_TIMINGS, *_COUNTS)
     asked = [way for way in _WAYS if check.content.get(way) is not None]
     if len(asked) != 1:
         container.add_problem(kind, "an object with one of http_get, tcp_socket and exec")
@@ -79,7 +79,7 @@ def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
 def _read_url(check: JsonReader, container: JsonReader) -> str | None:
     """Give the URL; the path defaults to / as in Kubernetes, the port to the container's."""
     get = check.read_object("http_get")
-    get.note_others_unknown("path", "port", "scheme")
+    get.record_unknown_keys("path", "port", "scheme")
     scheme, path, port = (
         (get.read_text("scheme") or "http").lower(),
         get.read_text("path") or "/",
@@ -100,7 +100,7 @@ def _read_port(where: JsonReader, container: JsonReader) -> int | None:
 
 
 def _read_command(where: JsonReader) -> tuple[str, ...]:
-    where.note_others_unknown("command")
+    where.record_unknown_keys("command")
     command = where.read_texts("command")
     if not command:
         where.add_problem("command", "a list of strings, the program first")
@@ -156,7 +156,7 @@ def parse_service_file(text: str, path: str, variables: Collection[str] = ()) ->
     metadata, containers = root.read_object("metadata"), root.read_objects("containers")
     container = containers[0] if containers else JsonReader("containers[0]", {}, root.problems, root.unknown)
     note_unknown_keys(root, KEYS)
-    container.note_others_unknown(*_CONTAINER)
+    container.record_unknown_keys(*_CONTAINER)
     metadata.read_integer("instance", 0, _MOST_UNITS)  # the number of Units is up to the platform
     checks = {kind: check for kind in KINDS if (check := read_check(container, kind))}
     environment = dict(_read_environment(container))
@@ -286,7 +286,7 @@ def _check_passable(container: JsonReader, key: str, words: tuple[str, ...]) -> 
 
 def _read_environment(container: JsonReader) -> Iterator[tuple[str, str]]:
     for entry in container.read_objects("env"):
-        entry.note_others_unknown("name", "value")
+        entry.record_unknown_keys("name", "value")
         name, value = entry.read_text("name"), entry.content.get("value", "")
         if not name or "=" in name or not _is_passable(name):
             entry.add_problem("name", "the name of a variable")

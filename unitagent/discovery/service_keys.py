@@ -96,7 +96,7 @@ def _is_dotted(key: str, keys: Keys) -> bool:
 
 def note_unknown_keys(reader: JsonReader, keys: Keys) -> None:
     """Note the keys that nobody knows, here and below."""
-    reader.note_others_unknown(*keys, *(key for key in reader.content if key.partition(".")[0] in keys))
+    reader.record_unknown_keys(*keys, *(key for key in reader.content if key.partition(".")[0] in keys))
     for key, below in keys.items():
         if below is not ANY and isinstance(reader.content.get(key), dict):
             note_unknown_keys(reader.read_object(key), below)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import re
 import signal
 import sys
 import threading
@@ -30,19 +29,18 @@ from unitagent.evidence.places import find_place
 from unitagent.evidence.programs import Programs
 from unitagent.system import redaction
 from unitagent.system.procfs import read_process
-from unitagent.system.safe_output import escape_line
+from unitagent.system.safe_output import drop_colours, escape_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from unitagent.evidence.kernel import Seen
+    from unitagent.evidence.kernel import ProcessSnapshot
     from unitagent.evidence.stacks import ThreadStack
 
 _READ = 0.5  # of the time that is left: the most that reading one kind of thing from ``/proc`` may take
 _MOST_PLACES = 64  # processes that are reported
 _MOST_TOOLS = 8  # runs of py-spy at once
 _MOST_TRIES = 3  # of py-spy for a process, which runs on while it is read
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 _LONGEST_FAILURE = 1000  # characters
 _LONGEST_ANSWER = 4 << 20  # bytes of a program's output
 
@@ -143,7 +141,7 @@ class Collector:
         self._report({"done": True})
         self.over.set()
 
-    def _read_processes(self) -> list[Seen]:
+    def _read_processes(self) -> list[ProcessSnapshot]:
         spared = {*self._request.spared, os.getpid()}
         seen = kernel.read_processes(self._request.agent, spared, _READ * self._left() / 2)
         for one in seen:
@@ -151,7 +149,7 @@ class Collector:
         self._report_places(seen, {})
         return seen
 
-    def _report_places(self, seen: list[Seen], found: dict[int, list[ThreadStack]]) -> None:
+    def _report_places(self, seen: list[ProcessSnapshot], found: dict[int, list[ThreadStack]]) -> None:
         places = []
         for one in seen[:_MOST_PLACES]:
             place = find_place(one, found.get(one.process.pid, ())).describe()
@@ -175,7 +173,7 @@ class Collector:
     def _read_pressure(self) -> None:
         self._keep("pressure.txt", machine.read_pressure())
 
-    def _collect_stacks(self, seen: list[Seen]) -> None:
+    def _collect_stacks(self, seen: list[ProcessSnapshot]) -> None:
         """Take the stacks of all Python processes, and report again where they are."""
         tool = stacks.find_tool()
         found: dict[int, list[ThreadStack]] = {}
@@ -225,7 +223,7 @@ class Collector:
 
 def _show_line(line: str) -> str:
     """Return what a terminal would show of a line, which a progress bar may have rewritten."""
-    return escape_line(_COLOURS.sub("", line.rstrip("\r").rpartition("\r")[2]))
+    return escape_line(drop_colours(line.rstrip("\r").rpartition("\r")[2]))
 
 
 def _describe_failure(raw: bytes) -> str:
@@ -237,7 +235,7 @@ def _parse_environment(entries: list[str]) -> dict[str, str]:
     return {name: text for name, _, text in (entry.partition("=") for entry in entries)}
 
 
-def _format_process(seen: Seen) -> str:
+def _format_process(seen: ProcessSnapshot) -> str:
     one = seen.process
     command = " ".join(redaction.redact_words(seen.argv)) or f"[{one.name}]"
     memory = ", ".join(f"{name} {text}" for name, text in seen.status.items())
@@ -249,7 +247,7 @@ def _format_process(seen: Seen) -> str:
     return "\n".join(lines)
 
 
-def _format_stack(seen: Seen, found: dict[int, list[ThreadStack]], failed: dict[int, str]) -> str:
+def _format_stack(seen: ProcessSnapshot, found: dict[int, list[ThreadStack]], failed: dict[int, str]) -> str:
     pid, command = seen.process.pid, " ".join(redaction.redact_words(seen.argv))
     head = f"process {pid}: {command}"
     if pid in found:

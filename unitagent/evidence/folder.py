@@ -91,7 +91,7 @@ def create_collection(folder: Path, generation: int, *, private: bool) -> Path:
 def _check_owner(root: Path) -> None:
     seen = root.lstat()
     if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.geteuid():
-        raise OSError(errno.EPERM, f"{root} was made by somebody else; set UNIT_EVIDENCE_DIR")
+        raise OSError(errno.EPERM, f"{root} is not a directory of this user; set UNIT_EVIDENCE_DIR")
 
 
 def remove_oldest(folder: Path, keep: int = MOST_COLLECTIONS) -> None:

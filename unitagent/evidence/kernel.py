@@ -66,7 +66,7 @@ _OPEN_CALLS = {"x86_64": (257, 2, 437), "aarch64": (56, 437)}
 
 
 @dataclass(slots=True)
-class Seen:
+class ProcessSnapshot:
     """One process, as far as it could be read.
 
     Attributes:
@@ -93,10 +93,10 @@ class Seen:
         return os.path.basename(self.program).startswith(_PYTHON)  # noqa: PTH119 (a link's text)
 
 
-def read_processes(agent: int, spared: Collection[int], limit: float) -> list[Seen]:
+def read_processes(agent: int, spared: Collection[int], limit: float) -> list[ProcessSnapshot]:
     """Return the descendants of the agent but for its services, within some ``limit`` seconds."""
     living = [one for one in procfs.find_descendants(agent, spared) if one.alive]
-    seen = [Seen(one) for one in living[:MOST_PROCESSES]]
+    seen = [ProcessSnapshot(one) for one in living[:MOST_PROCESSES]]
     run_threads([partial(_read_at_once, one) for one in seen], limit)
     run_threads([partial(_read_memory, one) for one in seen], limit)
     return seen
@@ -117,7 +117,7 @@ def _run_quietly(work: Callable[[], object]) -> None:
         work()
 
 
-def _read_at_once(seen: Seen) -> None:
+def _read_at_once(seen: ProcessSnapshot) -> None:
     """Read what the kernel itself knows."""
     folder = f"{procfs.PROC}/{seen.process.pid}"
     seen.program = procfs.read_link(f"{folder}/exe").removesuffix(" (deleted)")
@@ -129,7 +129,7 @@ def _read_at_once(seen: Seen) -> None:
     seen.files = _list_files(seen.process.pid)
 
 
-def _read_memory(seen: Seen) -> None:
+def _read_memory(seen: ProcessSnapshot) -> None:
     """Read what lies in the memory of the process."""
     folder = f"{procfs.PROC}/{seen.process.pid}"
     seen.argv = [word for word in _read(f"{folder}/cmdline").split("\0") if word]

@@ -129,7 +129,7 @@ PATTERNS = (
     # files, the hub, the model
     Pattern(
         r"does not appear to have (?:a file|files) named (?P<file>[\w.-]*\w)",
-        "the model's folder has no {file}: a wrong path, or an incomplete download",
+        "the model's directory has no {file}: a wrong path, or an incomplete download",
     ),
     Pattern(
         r"SafetensorError: Error while deserializing header: (?P<what>\w+)",
@@ -161,7 +161,7 @@ PATTERNS = (
     ),
     Pattern(
         r"trust_remote_code=True",
-        "the model brings code of its own: allow it with --trust-remote-code if you trust it",
+        "the model contains code: allow it with --trust-remote-code if you trust it",
     ),
     Pattern(
         r"Tokenizer class (?P<name>\w+) does not exist|Couldn't instantiate the backend tokenizer|"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from unitagent.evidence.kernel import Seen
+    from unitagent.evidence.kernel import ProcessSnapshot
     from unitagent.evidence.stacks import Frame, ThreadStack
 
 LONGEST = 160  # characters of a text
@@ -66,7 +66,7 @@ def parse_place(raw: Mapping[str, Any]) -> Place:
     return Place(int(raw["pid"]), words[0], words[1], words[2], bool(raw["waits"]), bool(raw["halted"]))
 
 
-def find_place(seen: Seen, stacks: Sequence[ThreadStack]) -> Place:
+def find_place(seen: ProcessSnapshot, stacks: Sequence[ThreadStack]) -> Place:
     """Find where a process is by its main thread; by the kernel alone if there are no stacks."""
     main = next((one for one in stacks if one.is_main), stacks[0] if stacks else None)
     frames = main.frames if main is not None else ()
@@ -80,7 +80,7 @@ def find_place(seen: Seen, stacks: Sequence[ThreadStack]) -> Place:
     return Place(pid, role, key, at if waits else at + _add_call(seen), waits)
 
 
-def _name_role(seen: Seen, frames: Sequence[Frame]) -> str:
+def _name_role(seen: ProcessSnapshot, frames: Sequence[Frame]) -> str:
     own = [one for one in frames if not _LIBRARY.search(one.file)]
     named = [one for one in own if not one.file.startswith("<")] or own
     return f"{named[-1].function} ({named[-1].short})" if named else seen.process.name
@@ -108,12 +108,12 @@ def _last_part(frame: Frame) -> str:
     return frame.function.rsplit(".", 1)[-1]
 
 
-def _locate_by_kernel(seen: Seen) -> tuple[str, str, bool]:
+def _locate_by_kernel(seen: ProcessSnapshot) -> tuple[str, str, bool]:
     wait = seen.waits[0].partition(", in ")[2].partition(",")[0] if seen.waits else ""
     if seen.process.state == "R" or not wait:
         return f"running {seen.process.name}", "running", False
     return f"waiting in the kernel's {wait}", wait, False
 
 
-def _add_call(seen: Seen) -> str:
+def _add_call(seen: ProcessSnapshot) -> str:
     return f", {seen.doing}" if seen.doing else ""

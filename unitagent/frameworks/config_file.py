@@ -44,7 +44,7 @@ def read_config_flags(words: Sequence[str], folder: str | None) -> tuple[str, ..
         return ()
     name = require_known(OPTION, words[at])
     if folder is None and not name.startswith("/"):
-        raise UnreadableError(f"{OPTION} {name}: its folder is unknown here; use an absolute path")
+        raise UnreadableError(f"{OPTION} {name}: its directory is unknown here; use an absolute path")
     return tuple(_parse_flags(f"{OPTION} {name}", _read_text(Path(folder or "/", name), name)))
 
 

@@ -113,7 +113,7 @@ class ShellState:
         self._apply_expansions(command)
         if not words or name in _DECLARING:
             if any(UNKNOWN in word and "=" not in word for word in words):  # export $(…)
-                self._doubt_everything()
+                self._invalidate_variables()
             self._set_variables(
                 dict(self._evaluate_assignment(word) for word in command.words if is_assignment(word))
             )
@@ -144,7 +144,7 @@ class ShellState:
         self.variables |= values
         self._doubted -= frozenset(values)
 
-    def _doubt_everything(self) -> None:
+    def _invalidate_variables(self) -> None:
         """From here on any variable may have changed, by a file or by the output of a command."""
         self.unseen = True
         self._doubted = frozenset(self.variables) - _OURS
@@ -152,7 +152,7 @@ class ShellState:
     def _apply_source(self, words: Sequence[str]) -> None:
         script = words[1] if len(words) > 1 else ""
         if words[0] in _SETTING and not _TOOLS.fullmatch(script):
-            self._doubt_everything()
+            self._invalidate_variables()
         self.unseen = True
         known = script.endswith(_ACTIVATE) and UNKNOWN not in script and self._certain
         former = self.variables.get("PATH", "")

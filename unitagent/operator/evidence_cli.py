@@ -174,7 +174,7 @@ def _fetch_rank(reader: EvidenceReader, one: RankEvidence, folder: Path) -> None
     found = (each.get("files") for each in reader.list_collections() if each.get("name") == one.name)
     files = next(found, None)
     if not isinstance(files, list) or not one.name:
-        raise UnitAgentError("its files are gone: the container was rebuilt, or newer ones took their place")
+        raise UnitAgentError("its files are gone: the container was rebuilt, or newer files replaced them")
     folder.mkdir(parents=True, exist_ok=True)
     left = MOST_BYTES
     for each in files:

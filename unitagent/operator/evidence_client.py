@@ -64,8 +64,8 @@ class EvidenceReader:
                 break
             self._challenge = headers.get(CHALLENGE_HEADER.lower(), "")
         if code != http.client.OK:
-            said = body[:200].decode(errors="replace").strip()
-            raise UnitAgentError(f"its agent refuses ({code}): {said}")
+            excerpt = body[:200].decode(errors="replace").strip()
+            raise UnitAgentError(f"its agent refuses ({code}): {excerpt}")
         if not proof.verify_answer(headers, body):
             raise UnprovenError(self._record.ip, self._record.port)
         return body

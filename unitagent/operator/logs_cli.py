@@ -52,7 +52,7 @@ class _Part(msgspec.Struct):
 
 
 class _Page(msgspec.Struct):
-    """An agent's answer, see :mod:`unitagent.probes.log_answers`."""
+    """An agent's answer, see :mod:`unitagent.probes.workload_pages`."""
 
     streams: list[str]
     begin: int
@@ -211,7 +211,7 @@ def _locate_agent(instance: dict[str, Any]) -> tuple[str, int]:
     if instance.get("port") == 0:
         raise UnreadableError("its agent has no probe address (UNIT_HTTP_ADDRESS=off)")
     if not instance.get("port"):
-        raise UnreadableError("an agent of an older version does not tell where it answers")
+        raise UnreadableError("its agent is of an older version, which does not publish its address")
     return instance["ip"], instance["port"]
 
 
@@ -229,8 +229,8 @@ def _explain_refusal(answer: HttpResponse, keys: Keyring) -> str:
             if keys
             else "its agent has a secret: pass the same one to this command (UNIT_SECRET_FILE)"
         )
-    said = answer.body[:500].decode(errors="replace").strip()
-    return f"its agent refuses: {said}"
+    excerpt = answer.body[:500].decode(errors="replace").strip()
+    return f"its agent refuses: {excerpt}"
 
 
 class LogPrinter:

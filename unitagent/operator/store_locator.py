@@ -23,11 +23,6 @@ _ELSEWHERE = (
 )
 
 
-def has_store_url(settings: Settings) -> bool:
-    """Whether the settings name a store; without one, rank 0 runs the embedded store."""
-    return settings.redis_url is not None or settings.redis_url_file is not None
-
-
 def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     """Return the status of the agent in this container; None if none answers. Blocks.
 
@@ -43,7 +38,7 @@ def adopt_unit(settings: Settings) -> Settings:
     """Return the settings with the Unit of the agent in this container, if one answers; for a command that
     names neither a Unit nor a store. Blocks.
     """
-    if has_store_url(settings):
+    if not settings.has_embedded_store:
         return settings
     try:
         seen = ask_own_agent(settings, settings.keys)
@@ -57,7 +52,7 @@ def adopt_unit(settings: Settings) -> Settings:
 
 def explain_place(settings: Settings, error: StoreError) -> StoreError:
     """Return the error, or what to do where a command can know neither an agent nor a store. Blocks."""
-    if has_store_url(settings) or settings.master_address or not settings.http_port:
+    if not settings.has_embedded_store or settings.master_address or not settings.http_port:
         return error
     try:
         seen = ask_own_agent(settings, settings.keys)
@@ -93,7 +88,7 @@ def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Key
         StoreError: there is a secret, and no agent that proves to know it reports where rank 0 is.
 
     """
-    if has_store_url(settings):
+    if not settings.has_embedded_store:
         leader = None
     elif keys and settings.http_port:
         leader = _find_proven_leader(settings, status, keys)
@@ -121,4 +116,6 @@ def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys:
 
 def find_store_url(settings: Settings, keys: Keyring) -> LocationSource:
     """Find the store for a command that belongs to no Unit; may ask an agent, which blocks."""
-    return find_directions(settings, None if has_store_url(settings) else ask_own_agent(settings, keys), keys)
+    return find_directions(
+        settings, ask_own_agent(settings, keys) if settings.has_embedded_store else None, keys
+    )

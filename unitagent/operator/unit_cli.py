@@ -31,7 +31,6 @@ from unitagent.operator.store_locator import (
     ask_own_agent,
     find_directions,
     find_store_url,
-    has_store_url,
     refuse_other_unit,
 )
 from unitagent.operator.terminal import Screen, Style, detect_style
@@ -114,7 +113,7 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
     """Load status and failure output: the agent in this container knows most; the store has the failure
     output.
     """
-    seen = None if has_store_url(settings) else await asyncio.to_thread(ask_own_agent, settings, keys)
+    seen = await asyncio.to_thread(ask_own_agent, settings, keys) if settings.has_embedded_store else None
     refuse_other_unit(settings, seen)
     try:
         store = _open_store(settings, seen, keys)
@@ -139,10 +138,10 @@ async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring)
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
-    told = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
-    if told.pop("phase", None) != seen["phase"]:  # rank 0 sees something else than the store shows
-        told.pop("conditions", None)
-    return seen | told
+    report = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
+    if report.pop("phase", None) != seen["phase"]:  # rank 0 sees something else than the store shows
+        report.pop("conditions", None)
+    return seen | report
 
 
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
@@ -185,8 +184,10 @@ def send_order(settings: Settings, namespace: argparse.Namespace) -> int:
     limit = namespace.timeout
     if limit is not None and not namespace.wait:
         raise ConfigurationError("--timeout: only counts with --wait")
-    wish = Order(kind=OrderKind(namespace.kind), generation=0, reason=namespace.reason, by=_identify_user())
-    return asyncio.run(_send_order(settings, wish, wait=namespace.wait, limit=limit))
+    order_to_send = Order(
+        kind=OrderKind(namespace.kind), generation=0, reason=namespace.reason, by=_identify_user()
+    )
+    return asyncio.run(_send_order(settings, order_to_send, wait=namespace.wait, limit=limit))
 
 
 def pause_restarts(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -196,18 +197,18 @@ def pause_restarts(settings: Settings, namespace: argparse.Namespace) -> int:
         OrderTimeoutError: some of them do not know it in time.
 
     """
-    wish = Order(
+    order_to_send = Order(
         kind=OrderKind(namespace.kind),
         generation=0,
         reason=namespace.reason,
         by=_identify_user(),
         seconds=namespace.seconds,
     )
-    return asyncio.run(_send_order(settings, wish, wait=False, limit=None))
+    return asyncio.run(_send_order(settings, order_to_send, wait=False, limit=None))
 
 
-async def _send_order(settings: Settings, wish: Order, *, wait: bool, limit: float | None) -> int:
-    keys, kind = settings.keys, wish.kind
+async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, limit: float | None) -> int:
+    keys, kind = settings.keys, order_to_send.kind
     url = await asyncio.to_thread(find_store_url, settings, keys)
     store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_warn)
     try:
@@ -216,11 +217,11 @@ async def _send_order(settings: Settings, wish: Order, *, wait: bool, limit: flo
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
         if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
             raise UnitAgentError(_refuse_restart(pause))
-        wish = replace(wish, generation=snapshot.generation)
+        order_to_send = replace(order_to_send, generation=snapshot.generation)
         await _record_order(
-            UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), wish
+            UnitHistory(settings.unit, url, timeout=_ANSWER_TIMEOUT), order_to_send
         )  # before the events that follow from it
-        order = await store.put_order(wish)
+        order = await store.put_order(order_to_send)
         if kind in {OrderKind.PAUSE, OrderKind.RESUME}:
             await _wait_until_known(store, settings, order)
             return 0
@@ -267,12 +268,12 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
             )
         await asyncio.sleep(_EVERY)
     if order.kind is OrderKind.RESUME:
-        told = "restarts are resumed"
+        message = "restarts are resumed"
     else:
         end = format_time(order.number / 1e6 + order.seconds)
         until = f"restarts are paused for {order.seconds:g} s, until {end}"
-        told = f"{until}: nothing starts until then, or until `unitagent resume`"
-    print_text(f"{settings.unit}: {told}", sys.stderr)
+        message = f"{until}: nothing starts until then, or until `unitagent resume`"
+    print_text(f"{settings.unit}: {message}", sys.stderr)
 
 
 def _explain_unknown_unit(settings: Settings, snapshot: UnitSnapshot) -> str:
@@ -317,11 +318,11 @@ async def _wait_until_done(
         OrderTimeoutError: it is not done within ``limit`` seconds.
 
     """
-    began, told = time.monotonic(), ""
+    began, shown = time.monotonic(), ""
     async for state in _follow_progress(store, progress, settings):
-        if state != told:
+        if state != shown:
             print_text(f"{settings.unit}: {state}", sys.stderr)
-            told = state
+            shown = state
         if limit is not None and time.monotonic() - began > limit:
             raise OrderTimeoutError(f"not done within {limit:g} s (--timeout), {state}; the order stands")
     print_text(f"{settings.unit}: {progress.outcome} after {time.monotonic() - began:.1f} s", sys.stderr)
@@ -340,7 +341,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
         except StoreError:
             if time.monotonic() - answered > max(settings.store_timeout, progress.quiet):
                 raise
-            if has_store_url(settings):
+            if not settings.has_embedded_store:
                 progress.note_outage(time.monotonic())
         if progress.observe_snapshot(snapshot, time.monotonic()):
             return

@@ -162,9 +162,9 @@ class ClientTable:
             return
         self._has_warned = True
         _log.warning(
-            "instances of this Unit want more connections to the probe address than its %d places, which are "
-            "half of the limit of open files at most; those without one notice a death by the lease only "
-            "(a higher limit: docker run --ulimit nofile=65536:65536)",
+            "the probe address allows %d connections (at most half of the limit of open files), fewer than "
+            "the instances of this Unit need; those without a connection detect a dead peer only when its "
+            "lease expires (raise the limit: docker run --ulimit nofile=65536:65536)",
             self._limit,
         )
 

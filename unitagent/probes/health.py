@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
 OVERDUE = 2.0  # seconds without an answer after which people are told that one is awaited
 _MAX_ANSWER = 1 << 20  # bytes
+_STANDSTILL = 0.5  # seconds; when a check takes so much longer than its timeout, this container stood still
 
 
 def parse_health_url(url: str) -> HealthCheck:
@@ -191,7 +192,10 @@ class HealthProbe:
         well, against = True, 0
         while True:
             await asyncio.sleep(question.interval)
+            asked = asyncio.get_running_loop().time()
             problem = await self._run_check(question)
+            if problem and asyncio.get_running_loop().time() - asked > question.timeout + _STANDSTILL:
+                continue
             against = against + 1 if bool(problem) == well else 0
             if against == (question.failures if well else question.successes):
                 detail = f"{problem} ({against} times in a row)" if well else "ok"

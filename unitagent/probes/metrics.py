@@ -232,8 +232,8 @@ class Metrics:
         yield _make_counter("keeper_exits", text, self._keeper_exits, "code")
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
-        told = "Time until the store answered an exchange."
-        yield _make_histogram("store_exchange_duration_seconds", told, self._exchanges)
+        meaning = "Time until the store answered an exchange."
+        yield _make_histogram("store_exchange_duration_seconds", meaning, self._exchanges)
 
     def _collect_store(self, status: Mapping[str, Any], now: float) -> Iterator[Metric]:
         yield _make_number("store_connected", "Whether the store answers.", status["store"]["connected"])

@@ -32,7 +32,7 @@ from unitagent.probes.answer_signature import (
     verify_answer,
 )
 from unitagent.probes.peer_connection_watcher import PeerConnectionWatcher
-from unitagent.system.hedging import hedged, is_acknowledged
+from unitagent.system.hedging import is_acknowledged, run_hedged
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import MAX_PORT
 
@@ -107,7 +107,7 @@ class Peers:
         pauses = itertools.count(1)
         try:
             async with self._asking, asyncio.timeout(self._timeout):
-                return await hedged(
+                return await run_hedged(
                     lambda: self._ask_once(record, made.append),
                     _HEDGE_DELAY,
                     lambda: next(pauses) % _DOUBT_EVERY == 0 or not any(map(is_acknowledged, made)),

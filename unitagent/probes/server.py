@@ -57,8 +57,7 @@ if TYPE_CHECKING:
     import h11
 
     from unitagent.probes.answers import Answers, ProcessFields
-    from unitagent.probes.evidence_pages import EvidencePages, EvidenceSource
-    from unitagent.probes.log_answers import LogAnswers
+    from unitagent.probes.workload_pages import EvidencePages, EvidenceSource, LogAnswers
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +160,7 @@ class ProbeServer:
 
     async def _answer_logs(self, request: Request, *, own: bool) -> Response:
         """Answer with the workload's output; few agents are ever asked for it."""
-        from unitagent.probes.log_answers import LogAnswers  # noqa: PLC0415
+        from unitagent.probes.workload_pages import LogAnswers  # noqa: PLC0415
 
         if self._logs is None:
             self._logs = LogAnswers(self._answers, self._keys)
@@ -178,7 +177,7 @@ class ProbeServer:
         return make_signed_response(self._answers, processes, question, nonce, self._keys)
 
     async def _answer_evidence(self, source: EvidenceSource, request: Request, *, own: bool) -> Response:
-        from unitagent.probes.evidence_pages import EvidencePages  # noqa: PLC0415 (rarely asked for)
+        from unitagent.probes.workload_pages import EvidencePages  # noqa: PLC0415 (rarely asked for)
 
         self._pages = self._pages or EvidencePages(source, self._answers, self._keys)
         try:

@@ -120,13 +120,8 @@ PAUSES = ValueType(
     setting_parsers.parse_durations, "a comma-separated list of seconds, each from 0 to 31536000"
 )
 INTERFACE = ValueType(setting_parsers.parse_interface, "the full name of one network interface, such as eth0")
-COMMAND_LINE = ValueType(
-    setting_parsers.parse_command_line, "a command in one line, whose words are quoted as in a shell"
-)
-READINESS = ValueType(
-    setting_parsers.parse_readiness,
-    "an http:// or https:// URL, tcp:PORT, file:PATH or log:PATTERN (a regular expression)",
-)
+COMMAND_LINE = ValueType(setting_parsers.parse_command_line, "one line, whose words are quoted as in a shell")
+READINESS = ValueType(setting_parsers.parse_readiness, "a URL, tcp:PORT, file:PATH or log:REGULAR-EXPRESSION")
 ADDRESS = ValueType(setting_parsers.parse_address, "an IP address that the other instances can reach")
 HOST = ValueType(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
 LISTEN = ValueType(
@@ -136,7 +131,7 @@ LISTEN = ValueType(
 HOSTS = ValueType(
     setting_parsers.parse_hosts, "a comma-separated list of DNS names; *.name stands for all names below it"
 )
-PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and folders")
+PATHS = ValueType(setting_parsers.parse_paths, "a comma-separated list of files and directories")
 MODULES = ValueType(setting_parsers.parse_modules, "a comma-separated list of Python modules")
 URL = ValueType(setting_parsers.parse_http_url, "an http:// or https:// URL")
 WARMUP = ValueType(setting_parsers.parse_warm_up, "off, auto or an http:// or https:// URL")
@@ -217,7 +212,10 @@ class Settings:
     )
     service: str | None = _identity("UNIT_SERVICE", NAME, "service that this Unit belongs to")
     revision: str = _identity(
-        "UNIT_REVISION", TEXT, "ranks of different revisions never form one generation", absent=""
+        "UNIT_REVISION",
+        TEXT,
+        "revision of this deployment; ranks of different revisions never start together",
+        absent="",
     )
     config: str | None = _identity("UNIT_CONFIG", PATH, "path of a service file (EAS service.json)")
 
@@ -336,7 +334,7 @@ class Settings:
     deregister: float = _timing(
         "UNIT_DEREGISTER_SECONDS",
         SECONDS,
-        "pause before the drain, so that load balancers notice",
+        "delay before the drain, so that load balancers stop sending requests",
         default="2",
     )
 
@@ -348,10 +346,10 @@ class Settings:
         uniform=True,
     )
     cache_dir: str | None = _workload(
-        "UNIT_CACHE_DIR", PATH, "folder for compile and kernel caches, where COMMAND has no other"
+        "UNIT_CACHE_DIR", PATH, "directory for compile and kernel caches, unless COMMAND sets its own"
     )
     warm_files: tuple[str, ...] | None = _workload(
-        "UNIT_WARM_FILES", PATHS, "files and folders to read into the page cache while waiting for others"
+        "UNIT_WARM_FILES", PATHS, "files and directories to read into the page cache while waiting for others"
     )
     health_url: str | None = _workload(
         "UNIT_HEALTH_URL",
@@ -378,7 +376,7 @@ class Settings:
         "UNIT_WARMUP_BODY", JSON_TEXT, "JSON that this request posts", known="by framework, else a GET"
     )
     warmup_seconds: float = _workload(
-        "UNIT_WARMUP_SECONDS", PERIOD, "the most that this request may delay a start", default="60"
+        "UNIT_WARMUP_SECONDS", PERIOD, "longest time that this request may delay readiness", default="60"
     )
     stall: float = _workload(
         "UNIT_STALL_SECONDS",
@@ -398,9 +396,7 @@ class Settings:
     )
 
     keeper: tuple[str, ...] | None = _workload(
-        "UNIT_KEEPER",
-        COMMAND_LINE,
-        "command on each rank that outlives generations; auto: the weight daemon of vLLM or SGLang",
+        "UNIT_KEEPER", COMMAND_LINE, "outlives generations; auto: the weight daemon of vLLM or SGLang"
     )
     keeper_ready: str | None = _workload(
         "UNIT_KEEPER_READY", READINESS, "how to tell that it is ready", known="by framework, with auto"
@@ -421,7 +417,7 @@ class Settings:
     evidence_dir: str | None = _output(
         "UNIT_EVIDENCE_DIR",
         ABSOLUTE,
-        "folder that keeps them",
+        "directory for the evidence of failures",
         known="unitagent-evidence in TMPDIR or /tmp",
     )
     hook: str | None = _output(
@@ -432,7 +428,7 @@ class Settings:
     termination_log: str | None = _output(
         "UNIT_TERMINATION_LOG",
         ABSOLUTE,
-        "file that gets the last reason",
+        "file to which the reason of the last failure or exit is written",
         known="/dev/termination-log, if there is one",
     )
     dashboard: str = _output(
@@ -455,6 +451,11 @@ class Settings:
     )
 
     command: tuple[str, ...] = ()
+
+    @property
+    def has_embedded_store(self) -> bool:
+        """Whether no URL of a store is set, so that rank 0 runs one."""
+        return self.redis_url is None and self.redis_url_file is None
 
     @property
     def http_host(self) -> str:

@@ -157,8 +157,8 @@ class EmbeddedServer:
         program = find_server()
         if not self.pid and not self._keys and not is_loopback(self._host[0]):
             _log.warning(
-                "UNIT_INSECURE=true: the embedded store at %s has no password, and whoever reaches it can "
-                "end this Unit or lead it: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
+                "UNIT_INSECURE=true: the embedded store at %s has no password, and any client that reaches "
+                "it can control this Unit: set UNIT_SECRET_FILE (or UNIT_SECRET), the same on all ranks",
                 join_host_port(*self._host),
             )
         argv = (
@@ -209,7 +209,7 @@ class EmbeddedServer:
             return False
         return True
 
-    async def evict_strangers(self) -> bool:
+    async def disconnect_unauthenticated_clients(self) -> bool:
         """Disconnect clients without a login when places or memory run short; returns whether it did."""
         if self._connection is None or not self._keys:
             return False

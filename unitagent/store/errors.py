@@ -35,13 +35,13 @@ _ACL = Explanation(
     "give the user of UNIT_REDIS_URL the rights of the ACL line in SECURITY.md",
 )
 _PASSWORD = Explanation(
-    "wants a password",
+    "requires a password",
     "give one in UNIT_REDIS_URL (redis://:PASSWORD@HOST)",
 )
 _WRONG = Explanation("refused the user or password of UNIT_REDIS_URL", "correct them")
-_UNWANTED = Explanation("has no password, but UNIT_REDIS_URL gives one", "give it this one, or leave it out")
+_UNWANTED = Explanation("has no password, but UNIT_REDIS_URL gives one", "give it this one, or omit it")
 _EMBEDDED_EXPLANATIONS = {  # of the embedded store, whose password is made of the Unit's secret
-    _PASSWORD: Explanation("wants a password", "give this instance the UNIT_SECRET of rank 0"),
+    _PASSWORD: Explanation("requires a password", "give this instance the UNIT_SECRET of rank 0"),
     _WRONG: Explanation(
         "refused the password that UNIT_SECRET gives", "rank 0 has another secret: give all ranks the same"
     ),
@@ -54,7 +54,7 @@ _EXPLANATION_OF_CODE = {
     "NOAUTH": _PASSWORD,
     "NOPERM": _ACL,
     "OOM": Explanation("is out of memory (maxmemory)", "give it more or remove other data"),
-    "BUSY": Explanation("is busy with somebody's slow script"),
+    "BUSY": Explanation("is blocked by a long-running script"),
     "LOADING": Explanation("is still loading its data"),
     "READONLY": Explanation("is a read-only replica now; looking for the primary again"),
     "MASTERDOWN": Explanation("is a replica that has lost its primary"),
@@ -64,13 +64,13 @@ _EXPLANATION_OF_CODE = {
     ),
     "MISCONF": Explanation(
         "refuses writes because it cannot save to its disk",
-        "make room there, and let the server write to its folder (CONFIG GET dir; its log says more)",
+        "free disk space, and let the server write to its directory (CONFIG GET dir; see its log)",
     ),
     "MOVED": Explanation("has given this Unit's keys to another node; looking for it again"),
     "ASK": Explanation("is giving this Unit's keys to another node"),
     "TRYAGAIN": Explanation("is giving this Unit's keys to another node"),
     "CLUSTERDOWN": Explanation(
-        "belongs to a cluster that is down", "redis-cli --cluster check says what is missing"
+        "belongs to a cluster that is down", "run redis-cli --cluster check to see what is missing"
     ),
     "DENIED": Explanation(
         "runs in protected mode: it has no password and accepts loopback only", "give it a password"
@@ -101,20 +101,20 @@ _EXPLANATION_OF_PHRASE = {
     ),
 }
 _NO_SENTINEL = Explanation("is not a sentinel", "name sentinels, or write redis:// in UNIT_REDIS_URL")
-_MAX_QUOTED = 200  # characters of somebody else's words
+_MAX_QUOTED = 200  # characters of a foreign text
 _SILENT = "a server without TLS leaves rediss:// unanswered: then write redis:// in UNIT_REDIS_URL"
 _WANTS_TLS = "if it takes TLS only, write rediss:// in UNIT_REDIS_URL"
 _DROPPED = "a firewall may drop what is sent there, or the server hangs"
-_UNKNOWN = "correct the name in UNIT_REDIS_URL, or see to the DNS that should know it"
+_UNKNOWN = "correct the host name in UNIT_REDIS_URL, or fix DNS so that it resolves"
 _CERTIFICATE = (
-    "its certificate has to be for that name and of a CA that is known here (ssl_ca_certs=FILE); it may want "
-    "one of ours (ssl_certfile, ssl_keyfile)"
+    "its certificate must be for that name and from a CA that is known here (ssl_ca_certs=FILE); it may "
+    "require a client certificate (ssl_certfile, ssl_keyfile)"
 )
-_NOBODY = "start the server, correct UNIT_REDIS_URL, or let its port through"
+_NOBODY = "start the server, correct UNIT_REDIS_URL, or open its port in the firewall"
 _NO_GUESS = {_WANTS_TLS: "", _SILENT: _DROPPED}  # where it is known whether the server takes TLS
 _EMBEDDED_REMEDIES = {  # no URL leads there
-    _NOBODY: "rank 0's agent runs it: see whether rank 0 is up, and whether this port is let through",
-    _UNKNOWN: "correct MASTER_ADDRESS, or see to the DNS that should know it",
+    _NOBODY: "rank 0's agent runs it: check that rank 0 is up, and that the firewall lets this port pass",
+    _UNKNOWN: "correct MASTER_ADDRESS, or fix DNS so that it resolves",
 }
 
 
@@ -206,7 +206,7 @@ def _explain_other_family(to: StoreLocation | None, at: str) -> str:
 def _explain_timeout(place: str, to: StoreLocation | None) -> Explanation:
     if name := find_pending_lookup(place):
         reason = f"cannot be reached yet: the name server has not answered for {name} so far"
-        return Explanation(reason, "see to the name servers in /etc/resolv.conf")
+        return Explanation(reason, "check the name servers in /etc/resolv.conf")
     return Explanation("does not answer in time", _DROPPED if to is None or to.tls is None else _SILENT)
 
 

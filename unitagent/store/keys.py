@@ -52,5 +52,5 @@ class KeyNames(Struct, frozen=True):
         return f"unitagent:{{{self.unit}}}:output:{generation % KEPT_OUTPUTS}"
 
     def evidence(self, generation: int) -> str:
-        """A hash: rank -> what it has collected about a generation, that shares the place with older ones."""
+        """A hash: rank -> evidence of a generation; the key is reused after ``KEPT_EVIDENCE`` ones."""
         return f"unitagent:{{{self.unit}}}:evidence:{generation % KEPT_EVIDENCE}"

@@ -22,8 +22,7 @@ from unitagent.store.codec import RecordEncoder
 from unitagent.store.connection import send_command
 from unitagent.store.keys import DAY, KeyNames
 from unitagent.store.protocol import UnitSnapshot, WorkloadOutput
-from unitagent.store.pubsub import PushListener
-from unitagent.store.store_connection import StoreConnection
+from unitagent.store.store_connection import PushListener, StoreConnection
 from unitagent.store.topology import Dialer
 from unitagent.store.unit_view import FIELDS, LimitedWarnings, RecordReader, UnitView
 from unitagent.system.keyring import Keyring
@@ -144,7 +143,7 @@ class RedisStore:
         )
         kept = codec.decode_order(answer.order)
         if kept is None:
-            raise StoreError("the store did not keep the order: somebody else writes to this Unit's keys")
+            raise StoreError("the store did not keep the order: another client writes to this Unit's keys")
         return kept
 
     async def put_output(self, generation: int, rank: int, lines: Sequence[str]) -> None:

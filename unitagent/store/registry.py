@@ -187,6 +187,6 @@ class RowCache(Generic[T]):
     def _choose_rows(self, lines: Mapping[bytes, bytes]) -> Iterable[bytes]:
         if len(lines) <= MAX_ROWS:
             return lines
-        self._warn(f"the store lists more than {MAX_ROWS} Units; those that came last are left out")
+        self._warn(f"the store lists more than {MAX_ROWS} Units; those that came last are omitted")
         known = (name for name in self._read if name in lines)
         return islice(chain(known, (name for name in lines if name not in self._read)), MAX_ROWS)

@@ -87,9 +87,9 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
 
 def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
     """Return the same arguments for an operator, who stores an order, wakes all up, and reads no records."""
-    wish = codec.encode_value(order)
+    encoded = codec.encode_value(order)
     own = (3, keys.board, keys.changes, keys.history)
-    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", wish, 1, 0, b"", keys.look, 0, 0, b"")
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", encoded, 1, 0, b"", keys.look, 0, 0, b"")
 
 
 class ExchangeAnswer(Struct, frozen=True):

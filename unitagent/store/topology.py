@@ -73,7 +73,7 @@ class ServerLocator:
             primary=address.kind is StoreKind.SENTINEL,
         )
 
-    def distrust_source(self) -> None:
+    def deprioritize_source(self) -> None:
         """Ask the source that named the last server after all others, because that server was useless."""
         if self._believed is not None:
             self._mark_wrong(self._believed)
@@ -173,9 +173,9 @@ class Dialer:
         self.place = address.place
         return await self._connect_located(address, timeout, begun)
 
-    def distrust_source(self) -> None:
+    def deprioritize_source(self) -> None:
         """Trust another source next time, because the server that was dialled last was useless."""
-        self._locator.distrust_source()
+        self._locator.deprioritize_source()
 
     async def _connect_located(
         self,
@@ -193,7 +193,7 @@ class Dialer:
                     return await open_connection(endpoint, timeout, begun)
                 except Exception as error:  # noqa: BLE001  # raised if no source names another server
                     trouble[endpoint.place] = error
-            self._locator.distrust_source()
+            self._locator.deprioritize_source()
         raise trouble[self.place]
 
     async def _read_location(self) -> StoreLocation:

@@ -36,17 +36,17 @@ class LimitedWarnings:
     def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._warn = say
         self._clock = clock
-        self._said: set[str] = set()
+        self._already_warned: set[str] = set()
         self._more = 0
         self._counted = 0.0  # since when
 
     def warn_once(self, text: str, about: str = "") -> None:
         """Warn, unless this, or another warning about the same thing, was given before."""
         about = about or text
-        if about in self._said:
+        if about in self._already_warned:
             return
-        if len(self._said) < MOST_WARNINGS:
-            self._said.add(about)
+        if len(self._already_warned) < MOST_WARNINGS:
+            self._already_warned.add(about)
             self._counted = self._clock()
             self._warn(text)
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def hedged(
+async def run_hedged(
     attempt: Callable[[], Coroutine[None, None, T]],
     delay: float,
     should_hedge: Callable[[], bool] = lambda: True,

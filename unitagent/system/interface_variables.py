@@ -12,7 +12,12 @@ from ipaddress import ip_address
 
 _REMEDY = "unset {}, or set COMM_IFNAME to the interface that is meant"
 _OF_ADDRESSES = "unset {}, or set COMM_IFNAME or RANK_IP to the interface that is meant"
-_ADDRESSES = {"VLLM_HOST_IP": "vLLM", "SGLANG_HOST_IP": "SGLang"}
+ADDRESSES = {"VLLM_HOST_IP": "vLLM", "SGLANG_HOST_IP": "SGLang"}
+"""Variable -> the engine that takes its own address from it."""
+
+# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod next to a Service named "vllm"; engines expect
+# a number.
+SERVICE_LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
 
 def find_misleading_variables(environ: Mapping[str, str], ifname: str, ip: str) -> Iterator[tuple[str, str]]:
@@ -22,7 +27,7 @@ def find_misleading_variables(environ: Mapping[str, str], ifname: str, ip: str) 
     """
     for name, problem in _find_excluding(environ, ifname) if ifname else ():
         yield problem, _REMEDY.format(name)
-    for name, engine in _ADDRESSES.items():
+    for name, engine in ADDRESSES.items():
         if ip and environ.get(name) and not _is_same_ip(environ[name], ip):
             problem = f"{name}={environ[name]} is not this instance's address {ip}: {engine} would use it"
             yield problem, _OF_ADDRESSES.format(name)
@@ -42,7 +47,7 @@ def _find_excluding(environ: Mapping[str, str], ifname: str) -> Iterator[tuple[s
         ("GLOO_SOCKET_IFNAME", _gloo_includes, ", for Gloo takes whole names only"),
     ):
         if environ.get(name) and not means(environ[name], ifname):
-            yield name, f"{name}={environ[name]} leaves out the interface {ifname}{how}"
+            yield name, f"{name}={environ[name]} excludes the interface {ifname}{how}"
 
 
 def _nccl_includes(text: str, ifname: str) -> bool:

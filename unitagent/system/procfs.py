@@ -1,6 +1,6 @@
 """Processes as ``/proc`` shows them: a table of all visible processes, and their relations.
 
-Pids are reused, so a process is its pid *and* its start time, and :func:`signal_process` checks both.
+Pids are reused, so a process is its pid *and* its start time, and :func:`send_signal` checks both.
 """
 
 from __future__ import annotations
@@ -200,19 +200,24 @@ def open_pidfd(pid: int) -> int | None:
         return None
 
 
-def signal_process(process: Process, number: int = signal.SIGKILL) -> None:
-    """Signal exactly this process, never one that has reused its pid."""
+def kill_process(process: Process) -> None:
+    """Send SIGKILL to exactly this process."""
+    send_signal(process, signal.SIGKILL)
+
+
+def send_signal(process: Process, number: int) -> None:
+    """Send a signal to exactly this process, never to one that has reused its pid."""
     handle = open_pidfd(process.pid)
     try:
         now = read_process(process.pid)
         if now is not None and now.ticks == process.ticks:
-            _send_signal(process.pid, handle, number)
+            _deliver_signal(process.pid, handle, number)
     finally:
         if handle is not None:
             os.close(handle)
 
 
-def _send_signal(pid: int, handle: int | None, number: int) -> None:
+def _deliver_signal(pid: int, handle: int | None, number: int) -> None:
     """Send by the descriptor if possible; else rely on the check just before."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if handle is None or not _send_by_pidfd(handle, number):

@@ -8,6 +8,7 @@ attack has to stay visible.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import Any, TextIO
@@ -15,6 +16,14 @@ from typing import Any, TextIO
 _IN_JSON = re.compile(
     r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
+
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def drop_colours(text: str) -> str:
+    """Remove the control sequences by which a terminal colours text."""
+    return _COLOURS.sub("", text)
 
 
 def escape_line(text: object) -> str:
@@ -51,8 +60,9 @@ def print_text(text: str, file: TextIO | None = None) -> None:
 
 
 def print_warning(text: object) -> None:
-    """Print a warning in one line on stderr."""
-    print_text(f"unitagent: {escape_line(text)}", sys.stderr)
+    """Print a warning in one line on stderr; where that cannot be written, the exit code has to do."""
+    with contextlib.suppress(OSError):
+        print_text(f"unitagent: {escape_line(text)}", sys.stderr)
 
 
 def print_verbatim(text: str) -> None:

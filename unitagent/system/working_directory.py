@@ -11,8 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from unitagent.core.exits import ExitCode
-from unitagent.errors import CommandError
+from unitagent.errors import NOT_EXECUTABLE, CommandError
 
 _ROOT = "/"
 _start_directory: list[str] = []  # where this process was started, once it has left
@@ -44,8 +43,8 @@ def in_start_directory() -> Iterator[None]:
         try:
             os.chdir(start)
         except OSError as error:
-            why = f"the folder that this agent was started in cannot be entered any more: {error}"
-            raise CommandError(f"COMMAND cannot be executed: {why}", ExitCode.NOT_EXECUTABLE) from error
+            why = f"the directory that this agent was started in cannot be entered any more: {error}"
+            raise CommandError(f"COMMAND cannot be executed: {why}", NOT_EXECUTABLE) from error
     try:
         yield
     finally:

@@ -65,7 +65,7 @@ def locate_program(word: str, env: Mapping[str, str]) -> str:
     shell.
 
     Raises:
-        CommandError: as :func:`resolve`.
+        CommandError: it is not found, or cannot be executed.
 
     """
     files = []

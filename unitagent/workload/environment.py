@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from unitagent.system.host_port import bracket_ipv6, join_host_port
+from unitagent.system.interface_variables import ADDRESSES, SERVICE_LINKS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,10 +30,6 @@ OF_GENERATION = frozenset(
 
 _OURS = (MARKER, "UNIT_KEEPER_GENERATION", "UNIT_KEEPER_PORT")
 _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
-
-# Kubernetes puts VLLM_PORT=tcp://10.0.0.1:80 into every pod next to a Service named "vllm"; engines expect
-# a number.
-_LINKS = ("VLLM_PORT", "SGLANG_PORT")
 
 # Not ${RANK_ID}: that is a shell variable, which has the same value.
 _NAMES = (
@@ -121,7 +118,7 @@ def has_placeholder(word: str) -> bool:
 
 
 def _is_hidden(name: str, value: str) -> bool:
-    return name in _REMOVED or name in _OURS or (name in _LINKS and value.startswith("tcp://"))
+    return name in _REMOVED or name in _OURS or (name in SERVICE_LINKS and value.startswith("tcp://"))
 
 
 def _make_rank_variables(gang: GangInfo) -> dict[str, str]:
@@ -148,8 +145,7 @@ def _make_defaults(gang: GangInfo) -> dict[str, str]:
         # "=" makes NCCL match the name exactly: without it eth1 would also mean eth10.
         "NCCL_SOCKET_IFNAME": f"={interface}" if interface else "",
         "GLOO_SOCKET_IFNAME": interface,
-        "VLLM_HOST_IP": gang.rank_ip,
-        "SGLANG_HOST_IP": gang.rank_ip,
+        **dict.fromkeys(ADDRESSES, gang.rank_ip),
         "MASTER_ADDR": gang.master_address,
         # Read by Megatron's example scripts and many like them, and by Lightning.
         "NNODES": str(gang.size),

@@ -172,7 +172,7 @@ class KeeperProcess:
                 return _explain_unkillable(family)
             if left <= 0 or (self.pid is None and asked):
                 for process in family:
-                    procfs.signal_process(process, signal.SIGKILL)
+                    procfs.kill_process(process)
             await self._wait_for_change(min(_ROUND_SECONDS, max(left, 0.01)))
         self._output.close()
         self._group = 0

@@ -70,7 +70,7 @@ def kill_leftovers(unit: str, rank: int, timeout: float = 5.0) -> KillResult:
         return KillResult((), ())
     leftovers = find_leftovers(unit, rank)
     for process in leftovers:
-        procfs.signal_process(process)
+        procfs.kill_process(process)
     until = time.monotonic() + timeout
     while (
         left := [process for process in leftovers if _is_still_alive(process)]

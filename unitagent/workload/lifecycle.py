@@ -4,8 +4,9 @@ A stop is polite, then thorough: SIGTERM to the group (and, once the main proces
 left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof. A
 process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
 
-This is the place where a workload is killed: on the action ``Stop`` of the core, which follows a failure, a
-drain, an order or isolation. Two others only act where this one cannot. :mod:`watchdog`, a process of its
+A workload is killed here (:meth:`Workload._kill_all`), on the action ``Stop`` of the core, which follows a
+failure, a drain, an order or isolation. ``agent.loop`` passes a grace of 0 on ranks whose engine ignores
+SIGTERM. Two others only act where this one cannot. :mod:`watchdog`, a process of its
 own, kills the workload of an agent that hangs, or that was itself killed. :mod:`leftovers` kills what an
 agent and its watchdog left behind, when the next agent of the rank starts.
 """
@@ -281,8 +282,8 @@ class Workload:
     def _terminate_others(self, asked: int | None) -> None:
         for process in self._find_living():
             if process.group != asked:
-                procfs.signal_process(process, signal.SIGTERM)
-                procfs.signal_process(process, signal.SIGCONT)
+                procfs.send_signal(process, signal.SIGTERM)
+                procfs.send_signal(process, signal.SIGCONT)
 
     async def _kill_until_gone(self) -> StopFailure | None:
         """SIGKILL all descendants until nothing is left: new children may appear while we list them."""
@@ -320,7 +321,7 @@ class Workload:
         table = procfs.read_process_table()
         living = self._find_living(table)
         for process in living:
-            procfs.signal_process(process)
+            procfs.kill_process(process)
         known = {process.pid for process in living}
         others = {
             process.group

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import queue
-import re
 import select
 import threading
 from collections import deque
@@ -38,8 +37,6 @@ _FINAL = (
     4 * _CHUNK
 )  # bytes still read from the pipe when the tail is asked for; a pipe holds 64 KiB by default
 
-_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # dropped from the remembered lines
-
 
 class Tail:
     """The last lines of a byte stream, each cut to a bounded length."""
@@ -62,7 +59,8 @@ class Tail:
         """Return the lines as text without terminal escapes, including an unfinished last one."""
         raw = [*self._lines, self._partial] if self._partial else list(self._lines)
         return [
-            safe_output.escape_line(_COLOURS.sub("", line.decode(errors="replace"))) for line in raw[-_LINES:]
+            safe_output.escape_line(safe_output.drop_colours(line.decode(errors="replace")))
+            for line in raw[-_LINES:]
         ]
 
 

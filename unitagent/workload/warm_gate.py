@@ -37,10 +37,10 @@ from unitagent.workload.warm_process import (
     Job,
     NotCleanError,
     RefusalError,
-    become,
     describe_descriptor,
     describe_state,
-    hide_process,
+    detach_as_service,
+    emulate_exec,
     lower_priority,
     place_descriptors,
     prepare_program,
@@ -183,7 +183,7 @@ def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], ob
         os.close(fds[0])
         write_oom_score(image.oom_score)
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
-        become(image, job)
+        emulate_exec(image, job)
         program = prepare_program(image, job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
@@ -196,7 +196,7 @@ def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], ob
     return program, bool(job["spawned"])
 
 
-def move_up(link: socket.socket) -> socket.socket:
+def move_to_high_fd(link: socket.socket) -> socket.socket:
     """Give a socket one of the highest numbers."""
     highest = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 1024) - 1
     try:
@@ -215,7 +215,7 @@ class Spawner:
         self._image, self._record, self._link = (
             image,
             record,
-            move_up(link),
+            move_to_high_fd(link),
         )  # the owner's descriptors have the numbers as cold
         self._owner = os.getpid()
         self._lock = threading.Lock()
@@ -335,7 +335,7 @@ def build_image(plan: Job, link: socket.socket) -> Image:
     """Import everything and report; ends this process if it may not be forked."""
     began = time.monotonic()
     image = Image()
-    hide_process(NAME, link)
+    detach_as_service(NAME, link)
     if os.getppid() != plan["agent"]:
         os._exit(1)
     before = lower_priority()
@@ -399,7 +399,7 @@ def fork_template(image: Image, record: Record) -> socket.socket | None:
         return None
     try:
         mine.close()
-        hide_process(TEMPLATE, its)
+        detach_as_service(TEMPLATE, its)
         write_oom_score(_FIRST_TO_GO)
         os.setpgid(0, 0)
         os.chdir("/")

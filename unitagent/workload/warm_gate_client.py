@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unitagent.system import procfs, working_directory
+from unitagent.system.memory_files import open_memory_file
 from unitagent.workload import warm_gate, warm_process, warm_record
 from unitagent.workload.environment import MARKER, OF_GENERATION
 from unitagent.workload.python_command import PythonCommand
@@ -150,7 +151,8 @@ class Gate:
             "late": self.plan.late,
         }
         self._record = warm_record.create_memory()
-        handles = [its.detach(), _write_memory(json.dumps(plan).encode()), _write_memory(_load_code())]
+        texts = json.dumps(plan).encode(), _load_code()
+        handles = [its.detach(), *(open_memory_file("unit-gate", text) for text in texts)]
         handles.append(os.dup(self._record))
         pipes = {number: os.pipe() for number in captured}
         self._pipes = [read_end for read_end, _ in pipes.values()]
@@ -332,15 +334,6 @@ def _load_code() -> bytes:
         loader: Any = spec.loader if spec is not None else None
         found.append((name, loader.get_source(name)))
     return json.dumps(found).encode()
-
-
-def _write_memory(data: bytes) -> int:
-    """Return a descriptor that reads ``data``."""
-    handle = os.memfd_create("unit-gate")
-    with open(handle, "wb", closefd=False) as file:
-        file.write(data)
-    os.lseek(handle, 0, os.SEEK_SET)
-    return handle
 
 
 def _kill_child(pid: int) -> None:

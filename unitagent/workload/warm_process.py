@@ -308,7 +308,7 @@ class Image:
 # What makes another process of it
 
 
-def hide_process(name: str, link: socket.socket) -> None:
+def detach_as_service(name: str, link: socket.socket) -> None:
     """Make this process a service: it ends with the one it serves, and has nothing open but its link."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _libc.prctl(_PR_SET_NAME, name.encode())
@@ -332,7 +332,7 @@ def lower_priority() -> int | None:
     return before
 
 
-def become(image: Image, job: Job) -> None:
+def emulate_exec(image: Image, job: Job) -> None:
     """Make of this process what an exec would have made; its descriptors are in their places already.
 
     Raises:

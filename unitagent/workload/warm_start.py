@@ -195,8 +195,7 @@ class WarmStarter:
         for role, names in late.items():
             if names and not self._late.get(role):
                 self._late[role] = names
-                told = f"{len(names)} modules that {_WHO[role]} still imported"
-                _log.info("the next gate has %s", told)
+                _log.info("the next gate has %d modules that %s still imported", len(names), _WHO[role])
 
     def _make_plan(self, argv: Sequence[str], env: Mapping[str, str], modules: Sequence[str]) -> GatePlan:
         if not self._reaper.adopts_orphans:

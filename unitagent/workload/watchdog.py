@@ -177,7 +177,10 @@ class Watchdog:
 
 
 def hide_process() -> None:
-    """Keep processes of the same user, such as the workload, from using our pipe: PR_SET_DUMPABLE."""
+    """Keep processes of the same user, such as the workload, from using our pipe.
+
+    This is ``hardening.hide_process``, which a bare interpreter cannot import.
+    """
     import ctypes  # noqa: PLC0415  # 1 MB, which importing this module must not cost
 
     ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)

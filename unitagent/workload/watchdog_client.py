@@ -69,13 +69,13 @@ class WatchdogClient:
         ):  # another PID namespace, where pids mean other processes
             return
         ear, self._pipe = os.pipe()
-        self._reports, mouth = os.pipe()
+        self._reports, write_fd = os.pipe()
         code = _load_watchdog_code()
         os.set_blocking(self._pipe, False)
         os.set_blocking(self._reports, False)
         os.write(self._pipe, code)
         try:
-            self.pid = _spawn_watchdog(ear, mouth, len(code))
+            self.pid = _spawn_watchdog(ear, write_fd, len(code))
         except OSError as error:
             _log.warning("no watchdog (%s): if this agent hangs, its workload keeps running", error)
         else:
@@ -83,7 +83,7 @@ class WatchdogClient:
             reaper.watch_child(self.pid, self._on_exit, service=True)
         finally:
             os.close(ear)
-            os.close(mouth)
+            os.close(write_fd)
 
     def extend_deadline(self, since: float, timeout: float) -> None:
         """Let the workload run until ``timeout`` seconds after ``since``; to be called often.
@@ -116,7 +116,7 @@ class WatchdogClient:
         stopped = seen is not None and seen.state in _STOPPED
         if seen is not None and stopped and self._was_stopped:
             _log.warning("the watchdog has been stopped (SIGSTOP or a debugger): killing it")
-            procfs.signal_process(seen)
+            procfs.kill_process(seen)
         self._was_stopped = stopped
 
     def disarm(self) -> None:
@@ -178,11 +178,11 @@ def _load_watchdog_code() -> bytes:
     return marshal.dumps(loader.get_code(_WATCHDOG))
 
 
-def _spawn_watchdog(ear: int, mouth: int, length: int) -> int:
+def _spawn_watchdog(ear: int, write_fd: int, length: int) -> int:
     """Spawn it with all signals blocked but SIGKILL and SIGSTOP: it ends with the agent, not before."""
     actions = [
         (os.POSIX_SPAWN_DUP2, ear, 0),
-        (os.POSIX_SPAWN_DUP2, mouth, 1),
+        (os.POSIX_SPAWN_DUP2, write_fd, 1),
         (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
     ]
     argv = [sys.executable, "-I", "-S", "-c", _START, str(length), "unitagent-watchdog", str(os.getpid())]

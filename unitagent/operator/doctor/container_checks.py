@@ -193,7 +193,7 @@ def judge_caches(folder: str, origin: str, *, lost: bool) -> Finding:
     where = f"compiled kernels and graphs are kept in {folder} ({origin})"
     if not lost:
         return ok("caches", where)
-    remedy = "mount a volume and set UNIT_CACHE_DIR to a folder there"
+    remedy = "mount a volume and set UNIT_CACHE_DIR to a directory on it"
     return warn("caches", f"{where}, which ends with the container: a rebuilt one compiles again", remedy)
 
 

@@ -177,16 +177,14 @@ async def _check_leader(here: _Instance) -> Findings:
             )
     except TimeoutError:
         lookup = network_checks.Lookup(settings.master_address, (), _TIMEOUT, "the resolver does not answer")
-    return [network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=not _has_url(settings))]
-
-
-def _has_url(settings: Settings) -> bool:
-    return settings.redis_url is not None or settings.redis_url_file is not None
+    return [
+        network_checks.judge_leader(lookup, settings.rank, here.place.ip, needed=settings.has_embedded_store)
+    ]
 
 
 async def _check_store(here: _Instance) -> Findings:
     settings = here.settings
-    if not _has_url(settings) and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
+    if settings.has_embedded_store and (settings.rank is None or (settings.rank == 0 and not here.place.ip)):
         return []  # reported already: no rank, or no address for the store to listen on
     try:
         where = locate_store(settings, here.place.ip, settings.keys)
@@ -196,10 +194,10 @@ async def _check_store(here: _Instance) -> Findings:
         return [_check_embedded_store(settings, where)]
     try:
         asked = await query_store(
-            where.url, KeyNames(settings.unit), _TIMEOUT, embedded=not _has_url(settings)
+            where.url, KeyNames(settings.unit), _TIMEOUT, embedded=settings.has_embedded_store
         )
     except StoreError as error:
-        return [store_checks.judge_store_error(error, elsewhere=not _has_url(settings))]
+        return [store_checks.judge_store_error(error, elsewhere=settings.has_embedded_store)]
     return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
 
 
@@ -220,7 +218,7 @@ def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:
 def _check_ports(here: _Instance) -> Findings:
     settings, ip = here.settings, here.place.ip
     listeners = [("probes (UNIT_HTTP_ADDRESS)", settings.http_host, settings.http_port)]
-    if settings.rank == 0 and ip and not _has_url(settings):
+    if settings.rank == 0 and ip and settings.has_embedded_store:
         listeners.append(("the embedded store", ip, locate_store(settings, ip, settings.keys).port))
     tried = (network_checks.try_port(what, host, port) for what, host, port in listeners if port)
     heard = network_checks.judge_probes(settings.http_host, settings.http_port, ip, settings.size)
@@ -257,14 +255,9 @@ def _check_machine(resolved: Resolved | None, place: variable_checks.AddressCont
 
 def check_caches(resolved: Resolved) -> Findings:
     """Check where an engine keeps what it compiled; nothing is found for a command that starts none."""
-    starts = {"vllm": engine_commands.VLLM, "sglang": engine_commands.SGLANG}
+    command, starts = resolved.settings.command, engine_commands.START_WORDS
     engine = next(
-        (
-            name
-            for name, words in starts.items()
-            if engine_commands.find_start(resolved.settings.command, words)
-        ),
-        None,
+        (name for name in engine_caches.USUAL if engine_commands.find_start(command, starts[name])), None
     )
     if engine is None:
         return []

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from unitagent.operator.doctor.findings import Finding, ok, warn
-from unitagent.system.interface_variables import find_misleading_variables
+from unitagent.system.interface_variables import SERVICE_LINKS, find_misleading_variables
 
 _CHECK = "variables"
-_LINKS = ("VLLM_PORT", "SGLANG_PORT")
 _IGNORED = "HOST_IP"
 _LEADERS = ("MASTER_ADDR", "PET_MASTER_ADDR")
 _FLAGS = {
@@ -60,7 +59,7 @@ def judge_variables(environ: Mapping[str, str], place: AddressContext) -> list[F
 
 
 def _find_service_links(variables: Mapping[str, str]) -> Iterator[Finding]:
-    for name in _LINKS:
+    for name in SERVICE_LINKS:
         if variables.get(name, "").startswith("tcp://"):
             detail = (
                 f"{name}={variables[name]} is a Kubernetes service link; the agent hides it from the workload"

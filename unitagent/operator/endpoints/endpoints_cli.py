@@ -137,13 +137,13 @@ class PortFilter:
     """Drops the Units without a known port, and warns once for each."""
 
     def __init__(self) -> None:
-        self._said: set[str] = set()
+        self._already_warned: set[str] = set()
 
     def drop_portless(self, entries: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
         """Return the entries with a port."""
         for one in entries:
-            if not one.port and one.unit not in self._said:
-                self._said.add(one.unit)
+            if not one.port and one.unit not in self._already_warned:
+                self._already_warned.add(one.unit)
                 _print_warning(
                     f"Unit {one.unit} is ready, but its port is unknown: set UNIT_TRAFFIC_PORT there"
                 )

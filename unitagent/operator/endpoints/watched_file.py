@@ -52,9 +52,8 @@ class WatchedFile:
             self._replace_file(text)
         except OSError as error:
             raise ConfigurationError(
-                f"--watch={str(self.path)!r}: must be a file in a folder that this user can write to, since "
-                f"the file "
-                f"is replaced as a whole ({error.strerror or error})"
+                f"--watch={str(self.path)!r}: must be a file in a directory that this user can write to, "
+                f"since the file is replaced as a whole ({error.strerror or error})"
             ) from error
         self._due = time.monotonic()
         return True
