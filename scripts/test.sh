@@ -42,6 +42,7 @@ is_root || say "not root: tests in network and PID namespaces (marker root) are 
 
 PATH=$VENV/bin:$PATH
 export PATH
+unset PYTHONDONTWRITEBYTECODE # or each worker compiles every test, and each agent what it imports
 failed=''
 # Take -m apart from the other arguments: it says which tests of each part are meant.
 chosen() {
@@ -81,9 +82,12 @@ check() {
     shift
     "$@" || failed="$failed $name,"
 }
+# The first time, compile the tests beside the checks: the workers begin together, and each would compile them all.
+[ -d tests/acceptance/__pycache__ ] || pytest --collect-only -q >/dev/null 2>&1 &
 check 'ruff check' ruff check .
 check 'ruff format' ruff format --check .
 check mypy mypy
+wait
 in_parallel=(-n auto)
 if [ -z "$all" ]; then
     check pytest pytest -m "$quick" "${in_parallel[@]}" "$@"

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 
@@ -24,6 +25,13 @@ LEFT = pytest.StashKey[list[str]]()
 _LACKING = {
     "root": (os.geteuid() != 0, "needs root, for network and PID namespaces"),
 }
+
+
+# On a busy machine any example may take long, and it is no fault.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_configure() -> None:

@@ -15,6 +15,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from unitagent.core.model import LEAP, YEAR, Beat, Failure, Order, Record, Reply
+from unitagent.core.spares import Standby
 from unitagent.errors import StoreError
 from unitagent.store.protocol import UnitSnapshot, WorkloadOutput
 
@@ -39,6 +40,7 @@ class Board(Struct):
     order: Order | None = None
     ordered: int = 0
     outputs: dict[int, WorkloadOutput] = field(default_factory=dict)
+    spares: dict[int, tuple[Standby, float]] = field(default_factory=dict)
 
     def copy(self) -> Board:
         """A board of its own with the same contents: what a replica has at this moment."""
@@ -48,6 +50,7 @@ class Board(Struct):
             holders=dict(self.holders),
             beats=dict(self.beats),
             outputs=dict(self.outputs),
+            spares=dict(self.spares),
         )
 
 
@@ -173,6 +176,23 @@ class StoreState:
             now=now,
         )
 
+    def put_spare(self, mine: Standby, fresh: float, now: float) -> None:
+        """Keep its line, unless another one has written there within ``fresh`` seconds."""
+        known = self.board.spares.get(mine.number)
+        if known is None or known[0].incarnation == mine.incarnation or now - known[1] > fresh:
+            self.board.spares[mine.number] = (mine, now)
+
+    def remove_spare(self, mine: Standby) -> None:
+        """Forget its line."""
+        known = self.board.spares.get(mine.number)
+        if known is not None and known[0].incarnation == mine.incarnation:
+            del self.board.spares[mine.number]
+
+    def list_spares(self, now: float) -> tuple[Standby, ...]:
+        """All lines, by number."""
+        spares = sorted(self.board.spares.items())
+        return tuple(replace(one, age=max(0.0, now - at)) for _, (one, at) in spares)
+
     def put_output(self, output: WorkloadOutput) -> None:
         """Keep it in the place of the one that is ``KEPT_OUTPUTS`` generations older."""
         self.board.outputs[output.generation % KEPT_OUTPUTS] = output
@@ -246,6 +266,29 @@ class FakeStore:
         self.server.check()
         output = self.server.state.board.outputs.get(generation % KEPT_OUTPUTS)
         return output if output and output.generation == generation else None
+
+    async def close(self) -> None:
+        pass
+
+
+class FakeSpares:
+    """A ``SpareList`` on a :class:`FakeServer`."""
+
+    def __init__(self, server: FakeServer) -> None:
+        self.server = server
+
+    async def put(self, mine: Standby, lease: float) -> tuple[Standby, ...]:
+        self.server.check()
+        self.server.state.put_spare(mine, lease, self.server.clock())
+        return await self.read()
+
+    async def remove(self, mine: Standby) -> None:
+        self.server.check()
+        self.server.state.remove_spare(mine)
+
+    async def read(self) -> tuple[Standby, ...]:
+        self.server.check()
+        return self.server.state.list_spares(self.server.clock())
 
     async def close(self) -> None:
         pass

@@ -8,6 +8,7 @@ import signal
 import time
 from pathlib import Path
 
+_CURRENT = b"PYTEST_CURRENT_TEST="
 PATIENCE = 30.0  # seconds in which what is ending may end
 
 
@@ -25,7 +26,7 @@ class Leaks:
         os.environ[name] = value
 
     def left(self) -> list[str]:
-        """Return what is still alive after some patience, as "pid command"."""
+        """Return what is still alive after some patience, as "pid command (started in test)"."""
         deadline = time.monotonic() + PATIENCE
         while (found := self._alive()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -62,4 +63,15 @@ def _shown(folder: Path) -> str:
         words = (folder / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return folder.name
-    return f"{folder.name} {b' '.join(words).decode(errors='replace')[:100]}"
+    started = _name_test(folder)
+    return f"{folder.name} {b' '.join(words).decode(errors='replace')[:100]}{started}"
+
+
+def _name_test(folder: Path) -> str:
+    """Say which test started a process, by the variable that pytest sets; empty if it was not handed down."""
+    try:
+        entries = (folder / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    found = (entry.removeprefix(_CURRENT) for entry in entries if entry.startswith(_CURRENT))
+    return "".join(f" (started in {name.decode(errors='replace')})" for name in found)

@@ -1,8 +1,8 @@
 """Which tests are run one after another by one worker, when tests run in parallel (pytest-xdist).
 
 A test stands alone, and any free worker takes it; those that share a server or a process, which is started
-once, stay together. Those that compute without a pause come last: they would leave no processor for those
-that wait for something.
+once, or read the same files, stay together. Those that compute without a pause come last: they would leave no
+processor for those that wait for something.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ _COMPUTING = (
     "tests/security/test_flood.py",
 )
 _SHARING = (
+    "tests/test_architecture.py",
+    "tests/test_readme.py",
+    "tests/store/test_quiet_heartbeat.py",
     "tests/operator/test_store_query.py",
     "tests/operator/test_completion.py",
     "tests/security/test_flood.py",

@@ -9,20 +9,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import psutil
 
 from tests.ports import free_port
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
-T = TypeVar("T")
-
-DEADLINE = 120.0  # seconds; catches a hang, promises no speed
 UNIT = f"tested-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 MODULE = ["-m", "unitagent"]
 UNITAGENT = [sys.executable, *MODULE]
@@ -32,16 +30,6 @@ WORKLOAD = [
     "-c",
     'env >"$0/new.$RANK_ID"; mv "$0/new.$RANK_ID" "$0/$UNIT_GENERATION.$RANK_ID"; exec sleep 1000',
 ]
-
-
-def until(look: Callable[[], T], why: str) -> T:
-    """Return the first true answer of ``look``; rest as long as a look took, for it may be a command."""
-    deadline = (began := time.monotonic()) + DEADLINE
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {why}"
-        time.sleep(max(0.02, time.monotonic() - began))
-        began = time.monotonic()
-    return found
 
 
 def clean(**variables: str) -> dict[str, str]:
@@ -113,25 +101,26 @@ class LocalUnit:
         seen: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
         return seen
 
+    def ask(self, rank: int = 0) -> dict[str, Any]:
+        """The same from the agent itself, at a tenth of the cost; empty while there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.address(rank)}/status", timeout=5) as answer:
+                seen: dict[str, Any] = json.load(answer)
+        except (OSError, http.client.HTTPException):
+            return {}
+        return seen
+
     def ready(self, generation: int = 1) -> dict[str, Any]:
-        """Wait until it serves in this generation."""
+        """Wait until it serves in this generation; rank 0's status then."""
 
         def look() -> dict[str, Any]:
             assert self.popen.poll() is None, self.output.read_text()
-            if not self._serves(generation):  # a look costs less than a command
-                return {}
-            seen = self.status()
+            seen = self.ask()
             return seen if seen.get("ready") and seen["generation"] >= generation else {}
 
-        return until(look, f"ready in generation {generation}")
-
-    def _serves(self, generation: int) -> bool:
-        try:
-            with urllib.request.urlopen(f"http://{self.address(0)}/status", timeout=5) as answer:
-                seen = json.load(answer)
-        except (OSError, http.client.HTTPException):
-            return False
-        return bool(seen["ready"]) and seen["generation"] >= generation
+        seen = until(look, f"ready in generation {generation}")
+        self._remember()
+        return seen
 
     def probe(self, kind: str, rank: int) -> subprocess.CompletedProcess[str]:
         return unitagent("probe", kind, "--address", self.address(rank))
@@ -155,9 +144,7 @@ class LocalUnit:
 
     def close(self) -> None:
         self._remember()
-        if self.popen.poll() is None:
-            self.popen.kill()
-            self.popen.wait(DEADLINE)
+        kill_family(self.popen)
         for process in self.survivors():
             with contextlib.suppress(psutil.NoSuchProcess):  # it may end by itself meanwhile
                 process.kill()

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, MODULE, UNITAGENT, clean, command_line, until
+from tests.acceptance.local import MODULE, UNITAGENT, clean, command_line
 from tests.ports import free_port
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 UNIT = f"solo-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
@@ -82,7 +84,4 @@ class Solo:
         return done.stdout + done.stderr
 
     def close(self) -> None:
-        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
-        self.popen.kill()
-        self.popen.wait(DEADLINE)
+        kill_family(self.popen)

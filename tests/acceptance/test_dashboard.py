@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, until
+from tests.acceptance.local import LocalUnit
 from tests.acceptance.solo import Solo
 from tests.acceptance.test_exhausted_descriptors import flood
 from tests.servers import Server, running
+from tests.waiting import until
 
 Pair = tuple[Solo, Solo]
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, clean, until
+from tests.acceptance.local import clean
 from tests.acceptance.solo import Solo
 from tests.frameworks_table.test_phase_lines import STARTS
 from tests.ports import free_port
 from tests.servers import running
+from tests.waiting import DEADLINE, until
 
 SLOWER = 8.0  # seconds that weights take longer where a file says so
 ENGINE = f"""\

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
+from tests.acceptance.local import UNITAGENT, clean, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 ENGINE = f"""\
 #!{sys.executable}

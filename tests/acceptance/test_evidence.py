@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent, until
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
 from tests.acceptance.solo import Solo
 from tests.evidence.collecting import GANG
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 
@@ -57,7 +58,7 @@ def units() -> Iterator[list[LocalUnit | Solo]]:
 
 
 def detail(unit: LocalUnit) -> str:
-    failure = unit.status().get("failure")
+    failure = unit.ask().get("failure")
     return str(failure["detail"]) if failure else ""
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, LocalUnit, unitagent
+from tests.acceptance.local import LocalUnit, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE
 from unitagent import __version__
 from unitagent.settings.variables import VARIABLES
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import UNIT, Solo
 from tests.groups import primary_and_replica, sentinel_url, three_nodes, three_sentinels
 from tests.servers import Server
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

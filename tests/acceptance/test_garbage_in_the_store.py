@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
 from tests.store.content import GARBAGE, Words, writes
+from tests.waiting import until
 
 FIELDS = ["born", "version", "failure", "order", "r0", "h0", "b0", "r1", "h1", "b1", "r1024", "rx"]
 GROWTH = 6 << 20  # bytes
@@ -36,7 +36,7 @@ def test_it_serves_on(solo: Solo, server: Server) -> None:
     before = solo.ready()["instances"][0]["pid"]
     memory = psutil.Process(solo.popen.pid).memory_info().rss
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(max_examples=150, database=None)
     @given(st.lists(writes(UNIT, FIELDS, GARBAGE), min_size=1, max_size=4))
     def disturb(content: list[list[Words]]) -> None:
         for command in (command for one in content for command in one):

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
+from tests.waiting import until
 from unitagent.store.keys import KeyNames
 
 SETTLED, BEATS = 5, 8  # heartbeats: before it is looked at, and while it is

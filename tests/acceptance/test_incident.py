@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, until
 from tests.acceptance.solo import Solo
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 pytestmark = pytest.mark.root  # for a /dev with a GPU, which is a file here
@@ -69,10 +70,7 @@ class Incident:
         return self.solo.popen.wait(DEADLINE)
 
     def close(self) -> None:
-        self.tool.kill()
-        for one in procfs.select_descendants(procfs.read_process_table(), self.tool.pid):
-            procfs.kill_process(one)
-        self.tool.wait()
+        kill_family(self.tool)
         assert self.tool.stdout is not None
         self.tool.stdout.close()
         self.solo.close()

@@ -15,9 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import DEADLINE, LocalUnit, until
+from tests.acceptance.local import LocalUnit
 from tests.acceptance.solo import Solo
 from tests.ports import served_port
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 FAILING = """
@@ -159,7 +160,7 @@ def test_a_peer_that_cannot_be_asked_has_not_answered(pair: Pair) -> None:
     unit.ready()
     victim = next(child for child in psutil.Process(unit.popen.pid).children() if _rank(child) == "1")
     victim.kill()
-    until(lambda: (unit.status().get("failure") or {}).get("rank") == 1, "rank 1 is missed")
+    until(lambda: (unit.ask().get("failure") or {}).get("rank") == 1, "rank 1 is missed")
 
 
 def _rank(agent: psutil.Process) -> str | None:

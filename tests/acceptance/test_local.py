@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNIT, UNITAGENT, LocalUnit, clean, unitagent, until
+from tests.acceptance.local import UNIT, UNITAGENT, LocalUnit, clean, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 KEYS = [
     "unit", "size", "guard", "phase", "generation", "restarts", "budget", "master_address", "master_port",

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNIT, UNITAGENT, LocalUnit, clean, unitagent, until
+from tests.acceptance.local import UNIT, UNITAGENT, LocalUnit, clean, unitagent
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 TALKER = [
     "sh",

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, command_line, until
+from tests.acceptance.local import command_line
 from tests.acceptance.solo import Solo
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SHM = Path("/dev/shm")  # noqa: S108 - the place itself
 # A daemon that SIGTERM does not end, with a file in shared memory.
 DAEMON = """setsid sh -c 'trap "" TERM; exec 9>/dev/shm/$NAME; exec sleep $SECONDS' &
-until [ -e /dev/shm/$NAME ]; do :; done"""
+until [ -e /dev/shm/$NAME ]; do sleep 0.01; done"""
 
 
 def forbid(call: str, refusal: str) -> list[str]:

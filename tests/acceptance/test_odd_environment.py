@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean
+from tests.acceptance.local import UNITAGENT, clean
+from tests.waiting import DEADLINE
 from unitagent.settings.variables import VARIABLES
 
 BYTES = b"\xff\xfe"

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 SHARED = {"UNIT_SECRET": "one host, two of us"}
 

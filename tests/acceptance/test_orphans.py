@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.waiting import until
 
 
 def test_reaped_orphans_are_counted(tmp_path: Path) -> None:

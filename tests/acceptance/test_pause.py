@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, unitagent, until
-from tests.network.waiting import throughout
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
+from tests.waiting import throughout, until
 
 
 @pytest.fixture
@@ -52,14 +53,17 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
 
     os.kill(status["instances"][1]["pid"], signal.SIGKILL)
     until(lambda: "restarts are paused for" in get(unit, "/readyz"), "it is stopped, and says why")
-    until(lambda: not unit.status(1)["ready"], "rank 1 says so, too; its status may be a moment old")
-    throughout(lambda: not unit.status(1)["ready"], "it started in the pause", 1.0, pause=0.1)
+    until(lambda: not unit.ask(1)["ready"], "rank 1 says so, too; its status may be a moment old")
+    throughout(lambda: not unit.ask(1)["ready"], "it started in the pause", 1.0, pause=0.1)
     seen = unit.status(1)
     assert (seen["phase"], seen["generation"], seen["ready"]) == ("restarting", 2, False)
     assert (seen["failure"]["rank"], seen["failure"]["reason"]) == (1, "signal")
     assert {one["state"] for one in seen["instances"]} == {"idle"}
     table = unitagent("status", "--unit", UNIT, "--http-address", unit.address(1)).stdout
-    assert "restarts are paused for" in table.splitlines()[0]
+    assert re.search(
+        r": stopped for .*: restarts are paused for .*; `unitagent resume` starts it", table.splitlines()[0]
+    )
+    assert re.search(r"\nrestarts are paused until \d{4}-.*; `unitagent resume` ends the pause\n", table)
     row = next(row for row in get(unit, "/metrics").splitlines() if row.startswith("unitagent_pause_until"))
     assert float(row.split()[1]) > time.time() + 500
 

@@ -8,9 +8,9 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.operator.command import run
+from tests.waiting import until
 
 
 def test_it_shows_what_the_workload_uses(tmp_path: Path) -> None:

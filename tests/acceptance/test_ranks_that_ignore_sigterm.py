@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, until
+from tests.acceptance.local import LocalUnit
+from tests.waiting import until
 from unitagent.system import procfs
 
 HOURS = "10000"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, clean, until
+from tests.acceptance.local import clean
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = str(Path(sys.executable).parent)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.acceptance.local import DEADLINE, clean, unitagent
+from tests.acceptance.local import clean, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE
 from unitagent.operator.render.render_cli import ENGINES, render_manifest
 
 SCRIPTS = {

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, until
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
+from tests.waiting import DEADLINE, until
 from unitagent.store.keys import PERMISSIONS
 
 PASSWORD, QUOTED, SECRET = "p@ss/w0rd:of-the-store", "p%40ss%2Fw0rd%3Aof-the-store", "secret-of-the-unit"

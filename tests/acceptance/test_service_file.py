@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, unitagent, until
+from tests.acceptance.local import UNITAGENT, clean, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 SCRIPT = 'touch "$0/begun.$UNIT_GENERATION"; exec sleep 1000'
 FAST = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 2}

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
-from unitagent.system import procfs
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 
 PLACE = ["--unit", "stuck", "--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo"]
 
@@ -28,9 +29,7 @@ def agent(stderr: int, *words: str, port: int = 0) -> Iterator[subprocess.Popen[
         try:
             yield run
         finally:
-            for one in procfs.select_descendants(procfs.read_process_table(), run.pid):
-                procfs.kill_process(one)
-            run.kill()
+            kill_family(run)
 
 
 @pytest.fixture

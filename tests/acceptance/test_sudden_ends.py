@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until, watchdog
+from tests.acceptance.local import UNITAGENT, clean, watchdog
 from tests.ports import free_port
 from tests.process.conftest import NAMESPACE
 from tests.process.fuse import HangingFolder
+from tests.processes import has_ended, kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 OWN = ["--size", "1", "--rank", "0", "--rank-ip", "127.0.0.1", "--comm-ifname", "lo", "--guard"]
@@ -38,10 +40,7 @@ class Agent:
         return self.output.read_text()
 
     def close(self) -> None:
-        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
-        self.popen.kill()
-        self.popen.wait(DEADLINE)
+        kill_family(self.popen)
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_what_a_killed_agent_leaves_is_ended_by_the_next_one(
     os.kill(watchdog(first.popen.pid), signal.SIGKILL)
     first.popen.send_signal(signal.SIGKILL)
     first.popen.wait(DEADLINE)
-    until(lambda: procfs.read_process(store) is None, "the store has ended")
+    until(lambda: has_ended(store), "the store has ended")
     assert all(procfs.read_process(pid) for pid in old)
     alive = "".join(f"kill -0 {pid} && exit 9; " for pid in old)
     second = start(f"{alive} touch $FOLDER/alone; exec sleep 1000")

@@ -10,10 +10,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import DEADLINE, LocalUnit, unitagent, until
 from tests.acceptance.local import UNIT as LOCAL
+from tests.acceptance.local import LocalUnit, unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 from unitagent.core.history import EventKind
 from unitagent.system import procfs
 from unitagent.system.termination_log import write_reason

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
+from tests.waiting import until
 
 DIFFERING = (
     "rank 1: COMMAND, LMDEPLOY_EXECUTOR_BACKEND, NCCL_ALGO, UNIT_FRAMEWORK=auto (rank 0: none), "

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, clean, command_line, until
+from tests.acceptance.local import clean, command_line
 from tests.ports import free_port
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 pytestmark = pytest.mark.root  # to have privileges to drop
@@ -94,10 +96,7 @@ class Unprivileged:
         return self.popen.wait(DEADLINE)
 
     def close(self) -> None:
-        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
-        self.popen.kill()
-        self.popen.wait(DEADLINE)
+        kill_family(self.popen)
 
 
 Start = Callable[..., Unprivileged]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
+from tests.waiting import until
 from unitagent.system import procfs
 
 NEXT = "the next start is warm"

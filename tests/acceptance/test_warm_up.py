@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, until
+from tests.acceptance.local import LocalUnit
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
+from tests.waiting import until
 
 SERVER = """
 import http.server, os, pathlib, sys, time

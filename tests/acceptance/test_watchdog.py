@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, until, watchdog
+from tests.acceptance.local import watchdog
 from tests.acceptance.solo import Solo
 from tests.process.conftest import NAMESPACE
+from tests.processes import has_ended
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 LEASE, PROMISED = 5.0, 2.0  # UNIT_LEASE_SECONDS; by how much later everything is dead
@@ -139,7 +141,7 @@ def test_a_killed_agent_takes_its_workload_along(start: Start) -> None:
     watched = start()
     watched.signal(signal.SIGKILL)
     until(lambda: gone(watched.workload), "the workload is dead")
-    until(lambda: procfs.read_process(watched.watchdog) is None, "so is the watchdog")
+    until(lambda: has_ended(watched.watchdog), "so is the watchdog")
     assert alive(watched.stranger)
 
 

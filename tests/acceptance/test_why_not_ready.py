@@ -23,11 +23,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, LocalUnit, clean, unitagent, until
 from tests.acceptance.local import UNIT as LOCAL
+from tests.acceptance.local import UNITAGENT, LocalUnit, clean, unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.ports import free_port
 from tests.servers import running
+from tests.waiting import DEADLINE, until
 
 
 class Engine(http.server.BaseHTTPRequestHandler):

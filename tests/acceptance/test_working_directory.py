@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 from unitagent.store.address import parse_store_url
 from unitagent.system import working_directory
 

@@ -162,6 +162,11 @@ KINDS: dict[str, Kind] = {
     "asked to stop": Kind(strike=_signal_agent(signal.SIGTERM), mend=_rebuild_who_was_asked),
     "everybody asked to stop": Kind(strike=_ask_all, mend=_rebuild_all, where="everywhere"),
     "machine gone": _unreachable(_go_dark, _replace_machine),
+    "machine gone, and a spare": replace(
+        _unreachable(_go_dark, lambda lab, rank: lab.succeed(rank), where="alone"),
+        prepare=lambda lab, _: lab.stand_by(),
+        hold=limits.for_a_moment,
+    ),
     "agent hangs": Kind(
         strike=_STOP_AGENT, mend=_WAKE_AGENT, hold=limits.long, silent=True, noticed=limits.in_time
     ),
@@ -204,7 +209,7 @@ KINDS: dict[str, Kind] = {
 def may_meet(one: str, other: str) -> bool:
     """Whether two kinds may strike at once: one at a rank, the other at another, the store or a spare."""
     places = {KINDS[one].where, KINDS[other].where}
-    return "rank" in places and "everywhere" not in places
+    return "rank" in places and not places & {"everywhere", "alone"}
 
 
 def must_restart(kinds: Sequence[str]) -> bool:

@@ -11,7 +11,7 @@ from tests.chaos.limits import Limit, Span
 from tests.chaos.rebuilding import Platform
 
 Act = Callable[[Platform, int], object]
-Where = Literal["rank", "spare", "store", "everywhere"]
+Where = Literal["rank", "spare", "alone", "store", "everywhere"]
 STORE, PEERS = frozenset({"store"}), frozenset({"peers"})
 
 
@@ -24,11 +24,12 @@ class Kind:
     """One kind of fault.
 
     Attributes:
+        prepare: done before it strikes, and no part of it.
         hold: bounds of the seconds between strike and mend; the same for none.
         restarts: the Unit has to restart because of it; else it must not.
         cuts: what somebody cannot reach meanwhile, ``store`` or ``peers``; both together isolate.
-        where: it happens to one rank; to one rank with the help of the spare machine and a store that works;
-            to the store; or to everybody.
+        where: it happens to one rank; to one rank with the help of the spare machine and a store that works,
+            at once with no other where it is "alone"; to the store; or to everybody.
         noticed: seconds in which another rank's workload has ended because of it, when it comes alone.
         quick: seconds from the rebuilt agent's first answer to the start of the last workload, when it comes
             alone.
@@ -41,6 +42,7 @@ class Kind:
 
     strike: Act
     mend: Act = nothing
+    prepare: Act = nothing
     hold: Span = limits.no_time
     restarts: bool = True
     cuts: frozenset[str] = frozenset()

@@ -71,6 +71,31 @@ class Platform(Lab):
             self.agents[rank], self._other = old, new
         self.fence(rank)
 
+    def stand_by(self) -> None:
+        """Start a spare on the spare machine; it has watched the others for a lease then."""
+        words, env = self._given[0]
+        env = {**env, "RANK_ID": str(self.size), "UNIT_SPARES": "1", "LAB_HOST": "spare"}
+        spare = Container("spare", self.net.hosts[self.place[-1]], self.folder, words, env)
+        self.all.append(spare)
+        self._other = spare
+        self.until(lambda: "are held" in _explain_standby(spare), "the spare stands by")
+
+    def succeed(self, rank: int) -> None:
+        """The spare has taken this rank. The machine of the old one comes back, stands by, and goes again."""
+        assert self._other is not None
+        spare, self.agents[rank] = self._other, self._other
+        self.until(lambda: self._has_joined(rank) and not _explain_standby(spare), f"a spare is rank {rank}")
+        self.place[rank], self.place[-1] = self.place[-1], self.place[rank]
+        self.net.heal(self.place[-1])
+        words, env = self._given[rank]
+        name = f"host{self.place[-1]}"
+        env = {**env, "UNIT_SPARES": "1", "LAB_HOST": name}
+        back = Container(name, self.net.hosts[self.place[-1]], self.folder, words, env)
+        self.all.append(back)
+        self.until(lambda: bool(_explain_standby(back)), "the machine that comes back is a spare")
+        self._other = back
+        self.leave(rank)
+
     def visit(self, rank: int) -> None:
         """Start a second container of a rank on the spare machine."""
         self._other = self._put(rank, self.place[-1])
@@ -131,3 +156,9 @@ class Platform(Lab):
     def _has_joined(self, rank: int) -> bool:
         status = self.agents[rank].status()
         return bool(status) and status["instances"][rank]["state"] not in {"waiting", "lost"}
+
+
+def _explain_standby(agent: Container) -> str:
+    """Why it stands by; empty while it does not."""
+    standby = agent.status().get("standby")
+    return str(standby["reason"]) if standby else ""

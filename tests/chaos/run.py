@@ -95,6 +95,7 @@ def _carry_out(lab: Platform, one: Round, drawn: list[Drawn], back: float, chanc
 def _strike_and_mend(lab: Platform, one: Round, drawn: list[Drawn], chance: random.Random) -> None:
     due: list[tuple[float, Fault]] = []
     for kind, rank in drawn:
+        KINDS[kind].prepare(lab, rank)
         fault = Fault(kind, rank, time.monotonic())
         lab.down |= _down(kind, rank)
         one.faults.append(fault)

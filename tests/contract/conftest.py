@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakestore import FakeServer, FakeStore
+from tests.fakestore import FakeServer, FakeSpares, FakeStore
 from tests.servers import old_redis_binary, old_valkey_binary, redis_binary, running, valkey_binary
 from unitagent.store.redis_store import RedisStore
+from unitagent.store.spare_list import UnitSpares
+from unitagent.system.keyring import Keyring
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.servers import Server
-    from unitagent.store.protocol import Store
+    from unitagent.store.protocol import SpareList, Store
 
 BACKENDS = {
     "redis": redis_binary,
@@ -37,6 +39,11 @@ class Board:
         if self.server is None:
             return FakeStore(self.fake, rank, incarnation)
         return RedisStore("u", self.server.url, timeout=5, rank=rank, incarnation=incarnation)
+
+    def spares(self, *secrets: str) -> SpareList:
+        if self.server is None:
+            return FakeSpares(self.fake)
+        return UnitSpares("u", self.server.url, size=3, timeout=5, keys=Keyring(*secrets))
 
     def wipe(self) -> None:
         if self.server is None:

@@ -175,7 +175,7 @@ KEYS = ("unitagent:{u}:board", "unitagent:{u}:changes")
 
 
 @pytest.mark.parametrize("backend", ["redis", "valkey"], indirect=True)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=25))
 def test_any_history_gets_the_same_answers(board: Board, steps: list[Step]) -> None:
     async def tell() -> None:

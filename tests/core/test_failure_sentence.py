@@ -8,6 +8,7 @@ from tests.core.unit import Unit
 from unitagent.core.events import StopAsked
 from unitagent.core.model import Failure, OrderKind, Reason
 from unitagent.core.status import build_status
+from unitagent.core.summary import summarize
 
 
 def failure(**changes: object) -> Failure:
@@ -78,6 +79,9 @@ def test_who_was_cut_off_says_who_did_not_answer_and_since_when() -> None:
     unit.wait(8)
     silence = "no answer from the store since 12:01:42 UTC, nor from rank 1 (10.0.0.1) since 12:01:4"
     assert any(said.startswith(f"cut off, {silence}") for said in unit.said)
+    seen = build_status(unit.agents[0])
+    assert f": {silence}" in summarize(seen, unit.now + 43200)["message"]
+    assert [one["state"] for one in seen["instances"]] == ["waiting", "lost"]
     unit.cut, unit.silent = set(), set()
     unit.wait(2)
     (told,) = details(unit)

@@ -408,7 +408,7 @@ def test_a_claim_that_the_store_lost_is_given_up_when_another_has_the_rank() -> 
         unit.wait(0.5)
         late.wait(0.5)
     assert late.codes == {1: 76}
-    assert "started again, it claims another rank" in late.said[-1]
+    assert "started again, it stands by or claims another" in late.said[-1]
     assert unit.ready() == {0, 1}
 
 

@@ -63,7 +63,11 @@ def test_a_failure_is_recorded_once_and_the_restart_comes_when_the_pause_ends() 
         status = build_status(state)
         assert (status["phase"], status["failure"]["rank"]) == ("restarting", 1)
         assert 20 < status["budget"]["next_restart_seconds"] < 30
-        assert "restarts are paused for" in summarize(status, unit.now)["message"]
+        message = summarize(status, unit.now)["message"]
+        assert message.startswith(
+            "stopped for 30 s: restarts are paused for 28 s more, asked by an operator: work"
+        )
+        assert message.endswith("; `unitagent resume` starts it")
         assert "idle; restarts are paused for 28 s more, asked by an operator" in readyz(state)
     unit.wait(25)
     assert spawns(unit) == []

@@ -13,6 +13,7 @@ import pytest
 
 from tests.evidence.collecting import GANG, Collection, Workload
 from tests.process.fuse import HangingFolder
+from unitagent.evidence import stacks
 from unitagent.system import procfs
 
 SECRET = "correct-horse-battery"  # noqa: S105 (it looks like one)
@@ -119,7 +120,7 @@ def test_without_py_spy_the_kernel_tells(tmp_path: Path, workloads: list[Workloa
     collection = Collection(tmp_path / "root", workload.popen.pid, path="/none", python=bare)
     found = collection.wait()
     assert found["places"][0]["words"].startswith("waiting in the kernel's ")
-    assert "pip install unitagent[evidence]" in found["trouble"]
+    assert "pip install py-spy" in found["trouble"]
     assert "stacks.txt" not in collection.names
 
 
@@ -204,12 +205,62 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     assert found["name"] == ""
 
 
-def test_a_process_that_py_spy_cannot_read_is_told(tmp_path: Path, workloads: list[Workload]) -> None:
+def fail_to_read(tmp_path: Path, workloads: list[Workload], said: str) -> tuple[int, Collection, str]:
+    """Collect with a py-spy that says this; returns the process, the collection and its trouble."""
     workload = gang(workloads, "wait")
     workload.wait_for_call("all_reduce")
-    path = write_program(tmp_path / "bin", "py-spy", "echo 'Error: Permission Denied'; exit 1")
+    path = write_program(tmp_path / "bin", "py-spy", f"echo '{said}'; exit 1")
     bare = str(Path(sys.executable).resolve())
-    found = Collection(tmp_path / "root", workload.popen.pid, path=path, python=bare).wait()
-    (one,) = workload.processes
-    assert found["trouble"] == f"py-spy, process {one.pid}: Error: Permission Denied"
+    collection = Collection(tmp_path / "root", workload.popen.pid, path=path, python=bare)
+    found = collection.wait()
     assert found["places"][0]["words"].startswith("waiting in the kernel's ")
+    (one,) = workload.processes
+    return one.pid, collection, found["trouble"]
+
+
+def test_a_process_that_py_spy_cannot_read_is_told(tmp_path: Path, workloads: list[Workload]) -> None:
+    pid, collection, trouble = fail_to_read(tmp_path, workloads, "Error: it is no Python\nStack backtrace: 0")
+    assert trouble == f"py-spy, process {pid}: Error: it is no Python"
+    assert "Error: it is no Python\n" in collection.text("stacks.txt") + "\n"
+
+
+def test_a_container_that_lacks_the_right_is_told_the_remedy(
+    tmp_path: Path, workloads: list[Workload]
+) -> None:
+    pid, _, trouble = fail_to_read(tmp_path, workloads, "Permission Denied\n\nIt looks like you are")
+    assert trouble.startswith(f"py-spy may not read process {pid}, so there are no Python stacks: ")
+    assert "\n" not in trouble
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "user", "scope", "words"),
+    [
+        (
+            "00000000a80425fb",
+            0,
+            "",
+            "give the container the capability SYS_PTRACE (docker run --cap-add SYS_PTRACE;",
+        ),
+        (
+            "0",
+            10001,
+            "0\n",
+            "run the container as root with the capability SYS_PTRACE (docker run --user 0 --cap-add",
+        ),
+        (
+            "00000000a80425fb",
+            0,
+            "1\n",
+            "set kernel.yama.ptrace_scope=0 on the host, or give the container the",
+        ),
+        (
+            "000001ffffffffff",
+            0,
+            "1\n",
+            "allow process_vm_readv and ptrace in the container's seccomp profile",
+        ),
+    ],
+)
+def test_the_remedy_fits_what_is_missing(capabilities: str, user: int, scope: str, words: str) -> None:
+    status = f"Name:\tx\nUid:\t{user}\t0\t0\t0\nCapEff:\t{capabilities}\n"
+    assert stacks._find_remedy(status, scope).startswith(words)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import LocalUnit, until
+from tests.acceptance.local import LocalUnit
 from tests.frameworks.installed import PROGRAMS
+from tests.waiting import until
 
 SIZE = 3
 

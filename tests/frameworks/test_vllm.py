@@ -90,11 +90,11 @@ def test_a_worker_that_hangs_in_flight_is_named(unit: VllmUnit) -> None:
 
     def hang() -> None:
         os.kill(worker, signal.SIGSTOP)
-        unit.lab.told("restart", "--reason", "it hangs")
+        unit.lab.told("restart", "--unit", "lab", "--reason", "it hangs")
 
     unit.survive("rank 1 hangs, in flight", hang)
     asking.join()
-    told = unit.lab.told("evidence", "--generation", str(generation))
+    told = unit.lab.told("evidence", "--unit", "lab", "--generation", str(generation))
     assert f"process {worker} of rank 1 is stopped" in told or "rank 1 is stopped" in told
     assert "files, " in told
 

@@ -259,7 +259,7 @@ PIECES = st.sampled_from([
 TEXTS = st.lists(st.lists(PIECES, min_size=1, max_size=3).map("".join), max_size=5).map(" ".join)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(TEXTS, st.sampled_from(["sh", "bash"]))
 def test_whatever_words_it_has_they_stay_as_they_are(engine: Engine, words: str, shell: str) -> None:
     """In dash and bash, whatever the words say; with dollars and quotes that mean something or nothing."""

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.probes.agents import status
 from unitagent.core.model import Reason
+from unitagent.core.spares import describe_spares
 from unitagent.probes.metrics import Gauges, Metrics
 
 FOLDER = Path(__file__).parents[2] / "docker" / "observability"
@@ -47,6 +48,7 @@ def known_metrics() -> set[str]:
         last_order={"at": 1.0},
         conditions=[{"type": "Ready", "since": 1.0}],
         budget={"used": 1, "allowed": 10},
+        spares=describe_spares([], 1.0, wanted=1),
         engine={"phases": {"weights": 1.0}},
     )
     text = metrics.render(told, 0.0, Gauges(requests_in_flight=1)).decode()

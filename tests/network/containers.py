@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.network.namespaces import Namespace
-from tests.network.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 ROOT = Path(__file__).parents[2]
 _PROBE_PORT = 9470

@@ -21,7 +21,7 @@ from tests.network.cabling import STORE_IP, Cabling
 from tests.network.containers import ROOT, Container, agent_command
 from tests.network.lives import Life, Watcher, overlaps
 from tests.network.redis_server import PORT, RedisServer
-from tests.network.waiting import DEADLINE, throughout, until
+from tests.waiting import DEADLINE, throughout, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 _PASSED_ON = ("PATH", "VIRTUAL_ENV", "LANG")

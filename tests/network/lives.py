@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 _CONNECTOR, _CN_PROC, _LISTEN = 11, 1, 1
 _FORK, _EXEC, _COMM, _EXIT = 0x1, 0x2, 0x200, 0x80000000
@@ -48,7 +47,7 @@ class Watcher:
     """Notes the lives of all workload processes of one lab until it is closed."""
 
     def __init__(self, lab: str) -> None:
-        self._lab = lab
+        self._mark = f"LAB={lab}".encode()
         self._born: dict[int, float] = {}
         self._alive: dict[int, Life] = {}
         self._lives: list[Life] = []
@@ -120,8 +119,8 @@ class Watcher:
     def _executed(self, pid: int, at: float) -> None:
         if pid in self._alive:
             return
-        env = _environment(pid)
-        if env.get("LAB") != self._lab or "UNIT_GENERATION" not in env:
+        env = _environment(pid, self._mark)
+        if "UNIT_GENERATION" not in env:
             return
         rank, generation = int(env["RANK_ID"]), int(env["UNIT_GENERATION"])
         born = self._born.get(pid, at)
@@ -159,12 +158,18 @@ def _lasted(old: Life, first: Life) -> float:
     return (time.monotonic() if old.died is None else old.died) - first.born
 
 
-def _environment(pid: int) -> dict[str, str]:
+def _environment(pid: int, mark: bytes) -> dict[str, str]:
+    """The variables of a process; none without this one, for the kernel tells of all processes there are."""
     try:
-        text = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:  # noqa: PTH123  # a fifth of the time
+            data = file.read()
     except OSError:
         return {}
-    return {name: value for name, _, value in (entry.partition("=") for entry in text.split("\0"))}
+    entries = data.split(b"\0") if mark in data else []
+    if mark not in entries:
+        return {}
+    pairs = (entry.decode(errors="replace").partition("=") for entry in entries)
+    return {name: value for name, _, value in pairs}
 
 
 def _listen() -> socket.socket:

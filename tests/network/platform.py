@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.network.lab import Lab
-from tests.network.waiting import DEADLINE, until
+from tests.waiting import DEADLINE, until
 
 REBUILD = 75
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.network.lab import Lab
-from tests.network.waiting import until
+from tests.waiting import until
 
 PAUSE = 0.03  # seconds
 

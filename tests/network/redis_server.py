@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from tests.network.namespaces import Namespace
-from tests.network.waiting import until
+from tests.waiting import until
 
 PORT = 6379
 

@@ -11,7 +11,7 @@ import pytest
 from tests.network.conftest import MakeLab
 from tests.network.containers import ROOT
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 SIZE, SPARES = 3, 3
 

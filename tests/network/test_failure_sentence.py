@@ -10,7 +10,7 @@ import pytest
 
 from tests.network.containers import agent_command
 from tests.network.lab import Lab, workload
-from tests.network.waiting import until
+from tests.waiting import until
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 NOT_YET = "http://127.0.0.1:1/health"  # rank 0 never gets healthy: it still loads its weights
 QUICK = {"UNIT_DEREGISTER_SECONDS": 0.2, "UNIT_DRAIN_SECONDS": 1}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.network.containers import ROOT, Container, agent_command
 from tests.network.namespaces import Namespace
-from tests.network.waiting import until
+from tests.waiting import until
 
 V4, V6 = ("10.99.0.1", "10.99.0.2"), ("fd00:99::1", "fd00:99::2")
 PORT = 9470

@@ -10,7 +10,7 @@ import pytest
 
 from tests.network.lab import Lab
 from tests.network.test_stop_order import QUICK, ended_first
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 EARLY = 3.0  # seconds, of the 25 that a stop may take
 

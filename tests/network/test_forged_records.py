@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 BOARD = "unitagent:{lab}:board"
 LAST = 2**53 - 1  # the largest whole number that a store counts to

@@ -6,7 +6,7 @@ import pytest
 
 from tests.network.conftest import MakeLab
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 
 def at_the_barrier(lab: Lab, hosts: range) -> bool:

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from tests.network.conftest import MakeLab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 LEASE = 5.0
 

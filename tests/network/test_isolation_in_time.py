@@ -8,7 +8,7 @@ import pytest
 
 from tests.network.conftest import MakeLab
 from tests.network.lab import Lab
-from tests.network.waiting import until
+from tests.waiting import until
 
 BOARD = "unitagent:{lab}:board"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.network.containers import agent_command
 from tests.network.lab import PROGRAMS, Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 HEALTH = {
     "UNIT_HEALTH_URL": "http://127.0.0.1:8000/",

@@ -8,7 +8,7 @@ import pytest
 
 from tests.network.lab import Lab
 from tests.network.measuring import measure
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 
 def test_an_agent_that_is_gone_is_noticed_by_refused_connections(lab: Lab) -> None:

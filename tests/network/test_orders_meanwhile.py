@@ -18,7 +18,7 @@ from tests.network.containers import ROOT
 from tests.network.lab import Lab
 from tests.network.platform import Platform
 from tests.network.redis_server import PORT
-from tests.network.waiting import throughout, until
+from tests.waiting import throughout, until
 
 UNITS = 10
 BOARD = "unitagent:{lab}:board"

@@ -10,7 +10,7 @@ import pytest
 from tests.network.cabling import Direction
 from tests.network.lab import Lab
 from tests.network.measuring import measure
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 LEASE = 5.0
 pytestmark = pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from tests.network.conftest import MakeLab
 from tests.network.lab import Lab
 from tests.network.measuring import measure
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 
 @pytest.mark.parametrize("size", [3, 8])

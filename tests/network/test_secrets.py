@@ -15,8 +15,8 @@ import pytest
 from tests.network.cabling import STORE_IP
 from tests.network.conftest import MakeLab
 from tests.network.lab import PROGRAMS, Lab
-from tests.network.waiting import throughout
 from tests.store.test_access import Certificates
+from tests.waiting import throughout
 
 LEASE = 5.0
 

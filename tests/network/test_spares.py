@@ -49,16 +49,52 @@ def test_a_spare_stands_by_and_takes_the_rank_of_a_lost_machine(make_lab: MakeLa
     lab.check()
 
 
-def test_a_machine_that_comes_back_waits_for_its_rank_and_has_it_when_the_spare_goes(
-    make_lab: MakeLab,
+@pytest.mark.parametrize("secret", [None, "a secret of this Unit"])
+def test_a_machine_that_comes_back_is_a_spare_and_takes_the_next_lost_rank(
+    make_lab: MakeLab, secret: str | None
 ) -> None:
-    lab, (spare,) = make_unit(make_lab)
+    lab, (spare,) = make_unit(make_lab, UNIT_SECRET=secret)
     lab.agents[1].kill()
-    lab.until(lambda: lab.is_ready(SIZE, above=1), "the spare has taken rank 1")
+    lab.until(lambda: lab.is_ready(SIZE, above=1), "the spare is ready in a new generation")
+    lab.until(lambda: spare.status().get("standby") is None, "the spare is rank 1")
     back = lab.rebuild(1)
-    lab.until(lambda: back.said("rank 1 of Unit lab is held by another instance"), "the old one waits")
+    lab.until(lambda: "standby" in back.status(), "the old one stands by")
+    assert back.get("/livez")[0] == 200
+    lab.until(lambda: list_spares(lab) == [lab.net.ip(1)], "rank 0 sees that it stands by, and answers")
+    assert back.running
+    lab.agents[2].kill()
+    hosts = (0, 1, SIZE)
+    lab.until(lambda: all(lab.is_ready(host, above=2) for host in hosts), "the old one is rank 2")
+    assert [one["ip"] for one in back.status()["instances"]][2] == lab.net.ip(1)
+    assert "standby" not in back.status()
+    lab.check()
+
+
+def list_spares(lab: Lab) -> list[str]:
+    """The addresses of the spares that stand by, and answer, as rank 0 knows them."""
+    spares = lab.agents[0].status().get("spares")
+    return [one["ip"] for one in spares["list"] if one["standing_by"] and one["answers"]] if spares else []
+
+
+def test_a_spare_that_cannot_be_reached_is_named(make_lab: MakeLab) -> None:
+    lab, (spare,) = make_unit(make_lab)
+    lab.until(lambda: list_spares(lab) == [lab.net.ip(SIZE)], "rank 0 sees the spare")
+    assert "spares: 1 of 1 standing by: 3 (" in run_status(lab)
+    assert "unitagent_spares_standing_by 1.0" in lab.agents[0].get("/metrics")[1]
+    lab.net.cut(SIZE, ["comm"])  # it reaches the store, and no other instance
+    lab.until(
+        lambda: "does not answer rank 0" in run_status(lab), "it is told that the spare does not answer"
+    )
+    assert "unitagent_spares_unreachable 1.0" in lab.agents[0].get("/metrics")[1]
+    lab.net.heal()
     spare.kill()
-    lab.wait_ready(above=2, hosts=range(SIZE))
+    lab.until(lambda: "0 of 1 standing by" in run_status(lab), "it is told that the spare is gone")
+    assert lab.undisturbed()
+
+
+def run_status(lab: Lab) -> str:
+    """What ``unitagent status`` says of the Unit, from its store and its rank 0."""
+    return " ".join(lab.told("status", "--unit", "lab").split())
 
 
 def test_a_container_that_is_rebuilt_at_once_keeps_its_rank(make_lab: MakeLab) -> None:

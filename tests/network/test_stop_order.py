@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 QUICK = {"UNIT_DEREGISTER_SECONDS": 0.2, "UNIT_DRAIN_SECONDS": 1}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.network.lab import Lab
-from tests.network.waiting import throughout
+from tests.waiting import throughout
 
 SLOW = pytest.mark.slow
 BOARD = "unitagent:{lab}:board"

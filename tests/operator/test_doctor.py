@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import UNIT, LocalUnit, until
+from tests.acceptance.local import UNIT, LocalUnit
 from tests.groups import cannot_save
 from tests.operator.command import run
 from tests.ports import free_port
 from tests.servers import Server, running
+from tests.waiting import until
 from unitagent.operator.doctor.doctor_cli import check_gpus
 from unitagent.workload import leftovers
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from unitagent.core.spares import Standby, describe_spares
 from unitagent.errors import StoreError
 from unitagent.operator.doctor import container_checks as container
 from unitagent.operator.doctor import findings
@@ -290,6 +291,14 @@ def test_a_clock_that_is_behind_is_not_said_to_be_ahead() -> None:
         "30.0 s ahead of the store's"
         in list(store.judge_store(store.StoreAnswers("h", [0.1], -30), 1.0))[2].detail
     )
+
+
+@pytest.mark.parametrize(("wanted", "verdict"), [(1, OK), (2, WARN)])
+def test_as_many_spares_stand_by_as_there_should_be(wanted: int, verdict: Severity) -> None:
+    one = Standby(number=3, incarnation="one", ip="10.0.0.3", port=9470)
+    found = store.judge_spares(describe_spares([one], 5.0, wanted=wanted))
+    assert verdicts([found]) == {"spares": verdict}
+    assert f"1 of {wanted}" in found.detail
 
 
 def test_rank_0_s_own_store_may_start_later() -> None:

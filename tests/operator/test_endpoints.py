@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.entries import entry
-from tests.network.waiting import until
 from tests.operator.command import run
+from tests.waiting import until
 from unitagent.errors import ConfigurationError
 from unitagent.operator.endpoints.formats import FORMATS, format_endpoints
 from unitagent.operator.endpoints.watched_file import WatchedFile

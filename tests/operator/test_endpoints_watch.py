@@ -15,12 +15,12 @@ import psutil
 import pytest
 
 from tests.acceptance.local import UNIT, LocalUnit, unitagent
-from tests.acceptance.local import until as in_time
 from tests.entries import entry
 from tests.listening import story, until
 from tests.operator.command import UNITAGENT
 from tests.ports import served_port
 from tests.servers import Server, running
+from tests.waiting import until as in_time
 from unitagent.errors import StoreError
 from unitagent.store.registry import Registry
 

@@ -257,6 +257,13 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         assert f"(see `unitagent {command} --help`)" in done.stderr
 
 
+def test_a_failure_is_shown_with_what_was_found_out_about_it() -> None:
+    told = [*STORY, at(58, 1, None, EventKind.EVIDENCE, detail="GPU 3 ran out of memory")]
+    (fault,) = build_timeline(told, {}, NOON + 100).faults
+    assert fault.detail.endswith("was killed; GPU 3 ran out of memory")
+    assert build_timeline(STORY, {}, NOON + 100).faults[0].detail.endswith("was killed")
+
+
 def test_starts_of_the_engine_stand_below_the_chart_and_the_picture() -> None:
     started = at(
         60, 0, None, EventKind.ENGINE, detail="rank 0's engine started in 6.0 s", phases={"weights": 6}

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import clean, until
+from tests.acceptance.local import clean
 from tests.acceptance.solo import Solo
 from tests.operator.command import UNITAGENT, run
 from tests.records import exchange, moment, record
 from tests.servers import Server, running
+from tests.waiting import until
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 from unitagent.operator.history import history_cli

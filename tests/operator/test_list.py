@@ -8,9 +8,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.local import unitagent, until
+from tests.acceptance.local import unitagent
 from tests.acceptance.solo import Solo
 from tests.servers import running
+from tests.waiting import until
 from unitagent.operator.list_cli import format_units
 from unitagent.operator.terminal import Style
 
@@ -59,8 +60,16 @@ def test_a_store_that_is_away_is_one_line() -> None:
 def test_a_hostile_name_moves_no_cursor_and_narrow_terminals_lose_columns() -> None:
     unit = {
         "unit": "u", "service": "\x1b[2J", "phase": "silent", "ready": False, "severity": "bad",
-        "message": "", "generation": 1, "restarts": 0, "failure": None,
+        "message": "", "generation": 1, "restarts": 0, "failure": None, "pause": None,
     }  # fmt: skip
     assert "\x1b" not in format_units([unit], 0.0, Style())
     assert "service" not in format_units([unit], 0.0, Style(width=40))
     assert "\x1b[31msilent" in format_units([unit], 0.0, Style(width=40, coloured=True))
+
+
+def test_a_pause_is_told() -> None:
+    unit = {
+        "unit": "u", "service": "s", "phase": "running", "ready": True, "severity": "busy", "message": "",
+        "generation": 1, "restarts": 0, "failure": None, "pause": {"until": 9.0, "by": "", "reason": ""},
+    }  # fmt: skip
+    assert "running, paused  yes" in format_units([unit], 0.0, Style())

@@ -11,7 +11,7 @@ import pytest
 from tests.probes.agents import FakeAnswers, instance, saying, serving
 from tests.probes.loops import in_loop
 from unitagent.errors import ConfigurationError
-from unitagent.operator.logs_cli import RankLog, UnreadableError, parse_rank
+from unitagent.operator.logs_cli import LogPrinter, RankLog, UnreadableError, parse_rank
 from unitagent.system.keyring import Keyring
 
 KEYS = Keyring("a secret of this Unit")
@@ -25,7 +25,7 @@ def rank_log(port: int | None, **changes: Any) -> RankLog:
 async def refusal(log: RankLog, keys: Keyring = NONE) -> str:
     with pytest.raises(UnreadableError) as caught:
         await log.read_new_lines("u", keys)
-    return str(caught.value)
+    return f"{caught.value}{caught.value.since}"
 
 
 def answer(code: str, body: str = "", *headers: str) -> bytes:
@@ -38,7 +38,9 @@ async def test_each_reason_is_one_sentence() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         gone = await refusal(rank_log(closed.getsockname()[1], lease_seconds=12.3))
+        left = await refusal(rank_log(closed.getsockname()[1], lease_seconds=500.0, state="exited"))
     assert gone == "its agent cannot be asked (Connection refused); its last sign of life was 12 s ago"
+    assert left == "its agent has ended; its last sign of life was 8 min ago"
     assert await refusal(rank_log(None, incarnation=None)) == "it never joined"
     assert "UNIT_HTTP_ADDRESS=off" in await refusal(rank_log(0))
     assert "older version" in await refusal(rank_log(None))
@@ -130,3 +132,19 @@ async def test_an_agent_that_never_comes_to_an_end_is_left() -> None:
 def test_a_rank_that_is_none(text: str) -> None:
     with pytest.raises(ConfigurationError, match="must be the number of a rank"):
         parse_rank(text)
+
+
+def test_a_note_is_printed_once_in_a_row_whatever_its_age(capsys: pytest.CaptureFixture[str]) -> None:
+    printer, log = LogPrinter(prefixed=True), rank_log(1)
+    for note, age in (
+        ("it is silent", "; 1 s"),
+        ("it is silent", "; 2 s"),
+        ("it is back", ""),
+        ("it is silent", "; 9 s"),
+    ):
+        printer.print_note(log, note, age)
+    printer.print_line(1, "\x1b[2Jowned")
+    told = capsys.readouterr()
+    notes = [line.rpartition("): ")[2] for line in told.err.splitlines()]
+    assert notes == ["it is silent; 1 s", "it is back", "it is silent; 9 s"]
+    assert told.out == "[rank 1] \\x1b[2Jowned\n"

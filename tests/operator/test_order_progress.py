@@ -109,3 +109,18 @@ def test_a_restart_ordered_at_the_barrier_is_fulfilled_by_that_very_start(
 )
 def test_whether_the_unit_ran_when_the_order_was_given(leader: Record, started: bool) -> None:
     assert _has_started(told(leader), Order(kind=OrderKind.RESTART, generation=1)) is started
+
+
+@pytest.mark.parametrize(
+    ("kind", "snapshot", "hopeless"),
+    [
+        (OrderKind.RESTART, told(LEFT, record(1, left=True)), True),
+        (OrderKind.RESTART, told(LEFT, record(1), r1=LEASE + 2), True),
+        (OrderKind.RESTART, told(LEFT, record(1), r1=LEASE + 1), False),
+        (OrderKind.RESTART, told(), False),  # a store that was emptied is filled again
+        (OrderKind.RESTART, None, False),
+        (OrderKind.DRAIN, told(LEFT, record(1, left=True)), False),
+    ],
+)
+def test_nobody_is_left_to_restart(kind: OrderKind, snapshot: UnitSnapshot | None, hopeless: bool) -> None:
+    assert outcome(kind).is_hopeless(snapshot) is hopeless

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import DEADLINE, UNIT, LocalUnit, unitagent
+from tests.acceptance.local import UNIT, LocalUnit, unitagent
 from tests.acceptance.solo import UNIT as SOLO
 from tests.acceptance.solo import Solo
 from tests.ports import free_port
 from tests.servers import running
 from tests.traffic.units import Unit
+from tests.waiting import DEADLINE
 
 # Ends a while after it was asked to, and notes that; its name in a process list is this script.
 SLOW = 'trap "sleep 1; touch $0/ended.$RANK_ID; exit" TERM; while :; do sleep 0.1; done'

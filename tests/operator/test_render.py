@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from unitagent.errors import ConfigurationError
@@ -387,7 +387,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(ENGINES)), st.dictionaries(st.sampled_from(KEYS), JSON, max_size=5))
 def test_any_file_gives_a_manifest_or_an_error(engine: str, parts: dict[str, Any]) -> None:
     for document in (parts, changed(**parts), with_metadata(**parts), with_container(**parts)):

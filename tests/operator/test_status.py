@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import unitagent, until
+from tests.acceptance.local import unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import running
+from tests.waiting import until
 from unitagent.operator import agent_client
 from unitagent.system.keyring import Keyring
 

@@ -9,7 +9,7 @@ import pytest
 from tests.probes import agents
 from unitagent.core.summary import summarize
 from unitagent.operator.status_table import format_table
-from unitagent.operator.terminal import Style, cut_lines
+from unitagent.operator.terminal import Column, Style, cut_lines, format_columns, measure_text
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -167,6 +167,16 @@ def test_how_it_was_started_is_told_where_that_could_be_in_two_ways() -> None:
     assert f"start: {told}" in lines(start={"message": told})
     assert not any(line.startswith("start:") for line in lines(start={"message": None}))
     assert not any(line.startswith("start:") for line in lines(start=None))
+
+
+def test_letters_of_two_columns_are_counted_as_such() -> None:
+    assert [measure_text(text) for text in ("ab", "節点", "e\u0301", "\uff48")] == [2, 4, 1, 2]
+    table = format_columns([Column("host"), Column("gen")], [["節点一", "1"], ["node-a", "2"]], Style())
+    assert [measure_text(line.rpartition(" ")[0]) for line in table[1:]] == [7, 7]
+    assert cut_lines(["節" * 30], 40, 1) == ["… 1 more lines"], "it takes two rows"
+    lines = Style(width=40).wrap("模型 " * 30, "last failure ")
+    assert max(map(measure_text, lines)) <= 40
+    assert "".join(lines).replace(" ", "").removeprefix("lastfailure") == "模型" * 30
 
 
 def test_the_start_of_a_known_engine_is_told() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.acceptance.local import UNIT as NAME
 from tests.acceptance.local import LocalUnit, unitagent
+from tests.acceptance.solo import Solo
 from tests.ports import free_port
 
 
@@ -44,3 +47,24 @@ def test_where_neither_an_agent_nor_a_store_is_known_it_says_what_to_do(command:
     assert (
         f"no agent answers at 127.0.0.1:{port}, and no store is named; run this command in a" in done.stderr
     )
+
+
+def test_the_store_of_a_unit_of_one_is_found_where_only_its_host_reaches_it(tmp_path: Path) -> None:
+    """It has no secret, so its store listens at 127.0.0.1, as in a container with defaults."""
+    cards = psutil.net_if_addrs().items()
+    found = [
+        (name, one.address)
+        for name, addresses in cards
+        for one in addresses
+        if one.family == socket.AF_INET and not one.address.startswith("127.")
+    ]
+    if not found:
+        pytest.skip("needs an address that is not of this host alone")
+    name, address = found[0]
+    solo = Solo(tmp_path, "--comm-ifname", name, "--rank-ip", address)
+    try:
+        assert solo.ready()["instances"][0]["ip"] == address
+        assert "restarted: every rank serves" in solo.run("restart", "--wait")
+        assert "asked for a restart" in solo.run("events")
+    finally:
+        solo.close()

@@ -250,7 +250,7 @@ def _sockets(port: int) -> int:
     return sum(each.laddr.port == port and each.status == "ESTABLISHED" for each in mine if each.laddr)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
 @given(
     st.lists(
         st.sampled_from(

@@ -106,7 +106,7 @@ def test_a_port_nobody_uses() -> None:
     assert count_connections(free_port()) == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.sampled_from(["g", "{", "}", 'a="', '"', " ", "1", "\n", "# TYPE g gauge\n", "\\", ",", "NaN"])

@@ -157,6 +157,19 @@ async def test_a_page_of_the_store_begins_with_its_units(tmp_path: Path) -> None
 
 
 @in_loop
+async def test_a_pause_of_restarts_is_in_the_band(tmp_path: Path) -> None:
+    pause = {"until": time.time() + 600, "by": HOSTILE, "reason": "new cables"}
+    async with serving(ChangingAnswers(stories=(shown(), shown(pause=pause))), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert '<div id="band" class="busy">' in document
+    assert "ready; restarts are paused for 10 min more, asked by &lt;/td&gt;" in find(document, "summary")
+    assert "no restarts until " in find(document, "pause")
+    async with serving(FakeAnswers(shown=shown()), units=FakeHistory()) as port:
+        document = await load(tmp_path, port)
+    assert '<p id="pause" hidden="">' in document
+
+
+@in_loop
 async def test_the_phases_of_a_start_are_shown_where_they_are_known(tmp_path: Path) -> None:
     told = {"message": "rank 0's engine started in 6.0 s", "phases": {"kv_cache": 5.25, "server": 0.75}}
     async with serving(FakeAnswers(shown=shown(engine=told)), units=FakeHistory()) as port:

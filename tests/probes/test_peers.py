@@ -384,7 +384,7 @@ named = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(100, 599), named, near, st.sampled_from([None, HELD]))
 def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
     code: int, headers: dict[str, str], body: bytes, secret: Keyring | None
@@ -402,7 +402,7 @@ def test_whoever_answers_is_the_one_that_was_asked_or_proves_nothing(
     assert 0 <= verdict.generation <= 2**53
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()) | near)
 def test_any_body_is_judged_without_an_error(body: bytes) -> None:
     verdict = judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me"), "")
@@ -410,7 +410,7 @@ def test_any_body_is_judged_without_an_error(body: bytes) -> None:
     assert judge_answer(record(1), HttpResponse(200, NAMED, body), PeerAsker("u", "me", HELD), "") == STRANGER
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_of_a_peer_do_no_harm(answer: bytes, proper: bool) -> None:
     @in_loop

@@ -10,31 +10,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.processes import kill_family
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-T = TypeVar("T")
-
-DEADLINE = 60.0
 PROGRAMS = Path(__file__).parent / "programs"
 ROOT = Path(__file__).parents[2]
 CGROUPS = Path("/sys/fs/cgroup")
 NAMESPACE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--"]
-
-
-def until(look: Callable[[], T], why: str) -> T:
-    """Return the first true answer of ``look``."""
-    deadline = time.monotonic() + DEADLINE
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE} s: {why}"
-        time.sleep(0.01)
-    return found
 
 
 def program(name: str) -> list[str]:
@@ -100,14 +90,7 @@ class Agent:
         return (self._read + (out or b"")).decode(), (err or b"").decode()
 
     def close(self) -> None:
-        if self.popen.poll() is None:
-            for process in [
-                *procfs.select_descendants(procfs.read_process_table(), self.popen.pid),
-                procfs.read_process(self.popen.pid),
-            ]:
-                if process is not None:
-                    procfs.kill_process(process)
-            self.popen.wait(DEADLINE)
+        kill_family(self.popen)
         for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             if stream is not None:
                 stream.close()
@@ -125,6 +108,10 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[.
     yield begin
     for agent in agents:
         agent.close()
+
+
+# For what the agent is no part of: as PID 1 it would only be the same once more.
+AS_SUBREAPER = pytest.mark.parametrize("start", ["subreaper"], indirect=True)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Agent, until
+from tests.process.conftest import AS_SUBREAPER, Agent
+from tests.waiting import until
 from unitagent.system import procfs
 
 Start = Callable[..., Agent]
@@ -21,6 +22,7 @@ def shell(text: str) -> str:
     return shlex.join(["sh", "-c", text])
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -60,6 +62,7 @@ def test_a_stop_does_not_wait_for_one(start: Start, tmp_path: Path) -> None:
     assert agent.event("stopped")["left"] == []
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize("program", ["/no/such/program", "no-such-program", "/"])
 def test_one_that_cannot_be_run_says_so(start: Start, program: str) -> None:
     agent = start("--exec-probe", program, *STAYS)

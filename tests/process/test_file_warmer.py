@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.process.conftest import enter
+from tests.waiting import until
 from unitagent.operator.doctor.doctor_cli import check_warm_files
 from unitagent.setting_parsers import parse_paths
 from unitagent.settings import Resolved

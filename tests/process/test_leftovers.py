@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.conftest import NAMESPACE, ROOT, Agent, program, until
+from tests.process.conftest import NAMESPACE, ROOT, Agent, program
+from tests.waiting import until
 from unitagent.system import procfs
 from unitagent.workload import leftovers
 from unitagent.workload.shared_memory import SharedMemory

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
-from tests.process.conftest import DEADLINE, NAMESPACE, ROOT, Agent, enter, program, until
+from tests.process.conftest import AS_SUBREAPER, NAMESPACE, ROOT, Agent, enter, program
+from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 from unitagent.workload import signals
 
@@ -281,6 +282,7 @@ def test_stdin_and_the_working_directory_are_ours(start: Start) -> None:
     assert agent.output()[0].split() == [str(ROOT), "through"]
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(("word", "code"), [("/no/such/tool", 127), ("/etc/passwd", 126), ("/", 126)])
 def test_a_command_that_cannot_run(start: Start, word: str, code: int) -> None:
     agent = start("--", word)

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.listening import story
-from tests.process.conftest import DEADLINE, Agent, until
+from tests.process.conftest import Agent
+from tests.waiting import DEADLINE, until
 from unitagent.core.exits import Exit
 from unitagent.system import procfs
 from unitagent.workload import liveness

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.conftest import Agent, enter, program, until
+from tests.process.conftest import Agent, enter, program
+from tests.waiting import until
 from unitagent.workload.oom import OomCounter
 
 

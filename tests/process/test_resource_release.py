@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.ports import free_port
-from tests.process.conftest import DEADLINE, Agent, program
+from tests.process.conftest import Agent, program
 from tests.process.fuse import HangingFolder
+from tests.waiting import DEADLINE
 from unitagent.system import procfs, tcp_sockets
 from unitagent.system.tcp_sockets import TcpState
 from unitagent.workload.resource_release import HeldResources, ResourceRelease, find_gpu_holders

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.process.conftest import Agent, program, until
+from tests.process.conftest import Agent, program
+from tests.waiting import until
 from unitagent.workload.output_relay import OutputRelay, Tail
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from tests.process.conftest import Agent, until
+from tests.process.conftest import Agent
 from tests.process.test_stderr import unread
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,18 +4,21 @@ apart, and what would differ starts cold.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.process.conftest import PROGRAMS, Agent, until
+from tests.process.conftest import AS_SUBREAPER, PROGRAMS, Agent
+from tests.processes import has_ended
+from tests.waiting import until
 from unitagent.system import procfs
 from unitagent.workload import liveness, warm_gate, warm_process, warm_record
 from unitagent.workload.environment import OF_GENERATION, GangInfo, build_environment
@@ -40,9 +43,10 @@ def look(
     """What a process and its child see, in each of its lives."""
     seen = folder / ("warm" if warm else "cold")
     seen.mkdir(exist_ok=True)
+    mutant = more.pop("mutant", ())
     options = [
         *more.pop("options", ()),
-        *(["--warm", "json,decimal", *more.pop("mutant", ())] if warm else []),
+        *(["--warm", "json,decimal", *mutant] if warm else []),
     ]
     agent = start(*options, "--again", str(times - 1), "--", *argv, str(seen), **more)
     code, output = agent.finish(), agent.output()
@@ -67,10 +71,19 @@ def compare(cold: Any, warm: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {cold!r} became {warm!r}"]
 
 
-@pytest.mark.parametrize("python", VERSIONS.values(), ids=VERSIONS)
-@pytest.mark.parametrize("options", [[], ["-u", "-X", "utf8"], ["-I"]], ids=" ".join)
+OPTIONS: tuple[tuple[str, ...], ...] = ((), ("-u", "-X", "utf8"), ("-I",))
+# Of Python and its options the agent knows nothing, so as PID 1 one case is enough.
+CASES = [
+    pytest.param("subreaper", path, options, id=f"subreaper-{' '.join(options)}-{version}")
+    for version, path in VERSIONS.items()
+    for options in OPTIONS
+]
+CASES.append(pytest.param("pid1", Path(sys.executable), (), id="pid1", marks=pytest.mark.root))
+
+
+@pytest.mark.parametrize(("start", "python", "options"), CASES, indirect=["start"])
 def test_nothing_that_a_process_sees_tells_warm_from_cold(
-    start: Start, tmp_path: Path, python: Path, options: list[str]
+    start: Start, tmp_path: Path, python: Path, options: tuple[str, ...]
 ) -> None:
     argv = [str(python), *options, MIRROR]
     (cold,) = look(start, tmp_path, *argv, warm=False)
@@ -78,6 +91,7 @@ def test_nothing_that_a_process_sees_tells_warm_from_cold(
     assert compare(cold, warm) == []
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(
     "program",
     [["-m", "mirror"], ["-c", "from mirror import main; main(); raise SystemExit(3)"], ["./mirror.py"]],
@@ -134,24 +148,49 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
-def test_each_mutant_of_the_gate_is_told_apart(tmp_path: Path, change: tuple[str, str]) -> None:
+@contextlib.contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Start harnesses as subreapers, for the time of a block."""
     agents: list[Agent] = []
 
     def start(*arguments: str, **popen: Any) -> Agent:
-        agents.append(Agent(tmp_path, *arguments, **popen))
+        agents.append(Agent(folder, *arguments, **popen))
         return agents[-1]
 
     try:
-        (cold,) = look(start, tmp_path, sys.executable, MIRROR, warm=False, prefix=STRANGE)
-        (warm,) = look(
-            start, tmp_path, sys.executable, MIRROR, warm=True, prefix=STRANGE, mutant=["--mutant", *change]
-        )
-    except AssertionError:
-        return  # it did not even start warm
+        yield start
     finally:
         for agent in agents:
             agent.close()
+
+
+def look_at_strange(folder: Path, *mutant: str, warm: bool) -> dict[str, Any]:
+    """What a process sees in strange surroundings, in which no test is named."""
+    env = {name: text for name, text in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    with starting(folder) as start:
+        (life,) = look(
+            start, folder, sys.executable, MIRROR, warm=warm, prefix=STRANGE, mutant=mutant, env=env
+        )
+    return life
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return look_at_strange(tmp_path_factory.mktemp("cold"), warm=False)
+
+
+def test_without_a_mutant_nothing_is_told_apart(tmp_path: Path, cold: dict[str, Any]) -> None:
+    assert compare(cold, look_at_strange(tmp_path, warm=True)) == []
+
+
+@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
+def test_each_mutant_of_the_gate_is_told_apart(
+    tmp_path: Path, cold: dict[str, Any], change: tuple[str, str]
+) -> None:
+    try:
+        warm = look_at_strange(tmp_path, "--mutant", *change, warm=True)
+    except AssertionError:
+        return  # it did not even start warm
     assert compare(cold, warm) != []
 
 
@@ -193,6 +232,7 @@ UNCLEAN = {
 }
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(("why", "text"), UNCLEAN.items(), ids=UNCLEAN)
 def test_imports_that_cannot_be_shared_start_cold(start: Start, tmp_path: Path, why: str, text: str) -> None:
     (tmp_path / "unclean.py").write_text(text)
@@ -214,6 +254,7 @@ IMPORTED = {
 }
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(("module", "program"), IMPORTED.values(), ids=IMPORTED)
 @pytest.mark.parametrize("warm", [[], ["--warm", "imported"]], ids=["cold", "warm"])
 def test_what_imports_change_is_there(
@@ -227,6 +268,7 @@ def test_what_imports_change_is_there(
     assert not warm or agent.event("start")["warm"]
 
 
+@AS_SUBREAPER
 def test_a_gate_may_print_while_python_starts(start: Start, tmp_path: Path) -> None:
     text = "import sys\nprint('hello', file=sys.stderr, flush=True)\nsys.customized = True"
     (tmp_path / "sitecustomize.py").write_text(text)
@@ -235,12 +277,14 @@ def test_a_gate_may_print_while_python_starts(start: Start, tmp_path: Path) -> N
     assert outcome(start("--warm", "json", "--", *command, env=env))["warm"]
 
 
+@AS_SUBREAPER
 def test_a_report_is_short_however_many_modules_are_absent(start: Start) -> None:
     names = ",".join(f"no_such_module_{number}" for number in range(400))
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     assert outcome(start("--warm", f"json,{names}", *command))["warm"]
 
 
+@AS_SUBREAPER
 def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -> None:
     (tmp_path / "unclean.py").write_text(UNCLEAN["starts 1 threads"])
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
@@ -249,11 +293,13 @@ def test_the_check_of_threads_is_what_finds_them(start: Start, tmp_path: Path) -
     assert outcome(agent)["warm"]
 
 
+@AS_SUBREAPER
 def test_modules_that_are_not_installed_are_passed_over(start: Start) -> None:
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     assert outcome(start("--warm", "no_such_module,json.nor_this,json", *command))["warm"]
 
 
+@AS_SUBREAPER
 def test_without_any_module_the_start_is_cold(start: Start) -> None:
     how = outcome(start("--warm", "no_such_module", "--", sys.executable, "-c", "raise SystemExit(3)"))
     assert "none of its modules is installed" in how["why"]
@@ -277,6 +323,7 @@ def test_a_gate_that_hangs_costs_the_start_after_next_its_warmth(start: Start) -
     assert [how["warm"] for how in agent.events("start")] == [True, False]
 
 
+@AS_SUBREAPER
 def test_a_file_that_has_changed_since_its_import_starts_cold(start: Start, tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("")
@@ -286,6 +333,7 @@ def test_a_file_that_has_changed_since_its_import_starts_cold(start: Start, tmp_
     assert how["why"] == f"{module} has changed since it was imported"
 
 
+@AS_SUBREAPER
 def test_the_stamps_of_files_are_what_finds_changes(start: Start, tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
     module.write_text("")
@@ -314,6 +362,7 @@ def test_children_come_from_templates(start: Start, how: str) -> None:
     assert agent.output()[1] == ""
 
 
+@AS_SUBREAPER
 @pytest.mark.parametrize(
     ("how", "why"),
     [
@@ -352,7 +401,7 @@ def test_nothing_is_left_but_the_gate_and_nothing_of_that_after_the_agent(start:
     assert (stopped["stuck"], stopped["left"]) == (None, [])
     if not agent.pid1:
         gate = agent.event("settled")["gate"]
-        until(lambda: procfs.read_process(gate) is None, "the gate has ended")
+        until(lambda: has_ended(gate), "the gate has ended")
 
 
 def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
@@ -362,7 +411,7 @@ def test_a_killed_agent_takes_its_gate_along(tmp_path: Path) -> None:
         gate = agent.event("settled")["gate"]
         until(lambda: len(procfs.find_descendants(gate)) == 0, "it has forked the next one")
         os.kill(agent.pid, signal.SIGKILL)
-        until(lambda: not (seen := procfs.read_process(gate)) or not seen.alive, "the gate has ended")
+        until(lambda: has_ended(gate), "the gate has ended")
         main = procfs.read_process(agent.event("spawned")["pid"])
         assert main is not None
         procfs.kill_process(main)

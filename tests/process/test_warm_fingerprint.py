@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.process.conftest import AS_SUBREAPER
 from tests.process.test_warm import Start, outcome
 
 END = "raise SystemExit(3)"
@@ -61,6 +62,7 @@ def build_for(command: list[str], **env: str) -> tuple[str, str]:
     return "--first", json.dumps([command, env])
 
 
+@AS_SUBREAPER
 def test_another_interpreter(start: Start, tmp_path: Path) -> None:
     other = tmp_path / "python3"
     other.symlink_to(os.path.realpath(sys.executable))
@@ -69,6 +71,7 @@ def test_another_interpreter(start: Start, tmp_path: Path) -> None:
     )
 
 
+@AS_SUBREAPER
 def test_another_program(start: Start, tmp_path: Path) -> None:
     script, other = tmp_path / "script.py", tmp_path / "other.py"
     for file in (script, other):
@@ -79,22 +82,26 @@ def test_another_program(start: Start, tmp_path: Path) -> None:
     assert run_twice(start, *first, command=(str(script),)) == "the kind of its command is another"
 
 
+@AS_SUBREAPER
 def test_other_options_of_the_interpreter(start: Start) -> None:
     first = build_for([sys.executable, "-u", "-c", END])
     assert run_twice(start, *first) == "the options of its interpreter are others"
 
 
+@AS_SUBREAPER
 def test_another_environment(start: Start) -> None:
     first = build_for([], OMP_NUM_THREADS="7")
     assert run_twice(start, *first) == "the variable OMP_NUM_THREADS has changed"
 
 
+@AS_SUBREAPER
 def test_other_arguments_make_no_difference(start: Start) -> None:
     first = build_for([sys.executable, "-c", END, "--before"])
     agent = start("--warm", "json", *first, "--", sys.executable, "-c", END, "--now")
     assert outcome(agent)["warm"]
 
 
+@AS_SUBREAPER
 def test_a_program_that_has_changed_on_disk_runs_as_it_is_now(start: Start, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.conftest import AS_SUBREAPER
 from tests.process.test_warm import UNCLEAN, Start, outcome
 from unitagent.workload import warm_record
 
@@ -50,6 +51,7 @@ def make_packages(folder: Path, **modules: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join((str(packages), *sys.path))}
 
 
+@AS_SUBREAPER
 def test_what_warm_starts_still_import_the_next_gate_has(start: Start, tmp_path: Path) -> None:
     env = make_packages(tmp_path)
     agent = start(
@@ -86,6 +88,7 @@ def test_children_that_were_spawned_cold_at_first_are_learned_from_later(
     assert agent.output()[1].count("spawns cold: LD_PRELOAD differs from that of the gate") == 1
 
 
+@AS_SUBREAPER
 def test_what_was_learned_is_there_before_the_program_begins(start: Start, tmp_path: Path) -> None:
     env = make_packages(tmp_path, late_main="import os\nSEEN = os.environ.get('LEARNED')")
     program = tmp_path / "script.py"
@@ -95,6 +98,7 @@ def test_what_was_learned_is_there_before_the_program_begins(start: Start, tmp_p
     assert agent.output()[0].split("\n")[:2] == ["None", "of the main process"]
 
 
+@AS_SUBREAPER
 def test_imports_that_spoil_a_gate_are_left_to_its_processes(start: Start, tmp_path: Path) -> None:
     env = make_packages(tmp_path, late_child=UNCLEAN["starts 1 threads"])
     agent = start(
@@ -106,6 +110,7 @@ def test_imports_that_spoil_a_gate_are_left_to_its_processes(start: Start, tmp_p
     assert "is built without what was imported late: its imports start 1 threads" in agent.output()[1]
 
 
+@AS_SUBREAPER
 def test_a_failure_of_what_has_learned_costs_what_it_has_learned(start: Start, tmp_path: Path) -> None:
     env = make_packages(tmp_path)
     command = ["--", sys.executable, str(tmp_path / "script.py")]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.process.conftest import enter
+from tests.process.conftest import AS_SUBREAPER, enter
 from tests.process.test_warm import MIRROR, SPAWNS, Start, compare, look, outcome
 from unitagent.workload.warm_gate import MOST_DESCRIPTORS
 
@@ -36,6 +36,7 @@ def many_descriptors(count: int) -> Iterator[list[int]]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+@AS_SUBREAPER
 def test_as_many_descriptors_as_the_kernel_passes_at_once(start: Start, tmp_path: Path) -> None:
     with many_descriptors(MOST_DESCRIPTORS - 3) as opened:
         (cold,) = look(start, tmp_path, sys.executable, MIRROR, warm=False, pass_fds=opened)
@@ -44,12 +45,14 @@ def test_as_many_descriptors_as_the_kernel_passes_at_once(start: Start, tmp_path
     assert compare(cold, warm) == []
 
 
+@AS_SUBREAPER
 def test_more_descriptors_than_that_start_cold(start: Start) -> None:
     with many_descriptors(300) as opened:
         how = outcome(start("--warm", "json", "--", sys.executable, "-c", END, pass_fds=opened))
     assert how["why"] == "it inherits 303 descriptors"
 
 
+@AS_SUBREAPER
 def test_a_huge_environment(start: Start, tmp_path: Path) -> None:
     env = {**os.environ, **{f"HUGE_{number}": str(number % 10) * 100_000 for number in range(15)}}
     (cold,) = look(start, tmp_path, sys.executable, MIRROR, warm=False, env=env)
@@ -57,6 +60,7 @@ def test_a_huge_environment(start: Start, tmp_path: Path) -> None:
     assert compare(cold, warm) == []
 
 
+@AS_SUBREAPER
 def test_a_variable_of_every_kind_of_text(start: Start, tmp_path: Path) -> None:
     env = {
         **os.environ,

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.acceptance.local import UNITAGENT, until
+from tests.acceptance.local import UNITAGENT
 from tests.ports import free_port, served_port
 from tests.security.victims import UNIT, Victim
+from tests.waiting import until
 
 OLD, NEW = "5f1d0c9a7b3e4682" * 2, "90b2c7d41ea86f35" * 2
 SIZE = 3

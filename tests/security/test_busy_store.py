@@ -14,10 +14,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from tests.acceptance.local import until
 from tests.security.changing import OLD, SIZE, Changing, Watched
 from tests.security.starting import PROGRAMS
 from tests.security.test_changed_secret import LEASE, Make, make, store_of
+from tests.waiting import until
 from unitagent.system.keyring import derive_store_password
 
 __all__ = ["make"]

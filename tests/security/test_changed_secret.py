@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import UNITAGENT, clean, until
+from tests.acceptance.local import UNITAGENT, clean
 from tests.security.changing import NEW, OLD, SIZE, Changing, Watched
 from tests.security.victims import UNIT, server
 from tests.servers import Server
+from tests.waiting import until
 from unitagent.store.codec import SignatureMatch, check_signature, name_record_place
 from unitagent.system import procfs
 from unitagent.system.keyring import Keyring, SealKind, derive_signing_key, derive_store_password

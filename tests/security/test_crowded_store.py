@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.security.changing import OLD, Changing
 from tests.security.test_changed_secret import Make, make
+from tests.waiting import until
 from unitagent.store.embedded import _MAX_CONNECTIONS
 
 __all__ = ["make"]

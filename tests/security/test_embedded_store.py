@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
+from tests.waiting import until
 from unitagent.system import procfs
 
 

@@ -7,9 +7,9 @@ import socket
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.security.victims import SECRET, UNIT, MakeVictim, attacking, server, victim
 from tests.servers import Server
+from tests.waiting import until
 
 __all__ = ["server", "victim"]
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.core.unit import STEP, Unit
-from tests.network.waiting import throughout
 from tests.security.victims import SECRET, UNIT, MakeVictim, attacking, server, victim
 from tests.servers import Server
+from tests.waiting import throughout, until
 from unitagent.core.events import Tick
 from unitagent.core.model import Beat, Record
 

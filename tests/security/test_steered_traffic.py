@@ -8,12 +8,12 @@ import time
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.entries import entry
 from tests.listening import story
 from tests.ports import served_port
 from tests.security.victims import SECRET, UNIT, MakeVictim, Victim, server, victim
 from tests.servers import Server
+from tests.waiting import until
 from unitagent.operator.endpoints.endpoint_tracker import EndpointTracker
 from unitagent.store.keys import REGISTRY
 from unitagent.store.protocol import RegistryRecord, RegistrySnapshot

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.local import unitagent, until
+from tests.acceptance.local import unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import Server, running
+from tests.waiting import until
 from unitagent.core.model import Failure, Reason
 from unitagent.store import codec
 from unitagent.store.keys import KeyNames

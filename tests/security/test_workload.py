@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.local import until
 from tests.acceptance.solo import Solo
 from tests.security.victims import ATTACKERS
+from tests.waiting import until
 from unitagent.system import procfs
 
 SECRET = "hunter2-hunter2-hunter2"  # noqa: S105

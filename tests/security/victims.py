@@ -13,8 +13,8 @@ import pytest
 
 from tests.acceptance.local import UNITAGENT, clean
 from tests.ports import free_port
+from tests.processes import kill_family
 from tests.servers import Server, running
-from unitagent.system import procfs
 
 UNIT = f"attacked-{os.getpid()}"  # an agent ends what a dead one of its Unit left: not that of another run
 SECRET = "5f1d0c9a7b3e4682" * 2
@@ -83,10 +83,7 @@ class Victim:
 
     def close(self) -> None:
         """Kill it with all that it started."""
-        for one in procfs.select_descendants(procfs.read_process_table(), self.popen.pid):
-            procfs.kill_process(one)
-        self.popen.kill()
-        self.popen.wait(60)
+        kill_family(self.popen)
 
 
 MakeVictim = Callable[..., Victim]

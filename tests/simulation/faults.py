@@ -57,7 +57,7 @@ def _draw_fault(world: World, weights: Weights) -> Fault:
 def schedule_faults(world: World) -> None:
     """Start all ranks, and put this world's trouble into its future."""
     plan = world.plan
-    slots = plan.size - 1 if plan.twins else plan.size + (plan.spares if plan.auto else 0)
+    slots = plan.size - 1 if plan.twins else plan.size + plan.spares
     for slot in range(slots):
         world.schedule(world.rng.choice((0.0, world.rng.uniform(0.0, 1.5))), world.create_container, slot)
     if world.plan.twins:
@@ -115,7 +115,7 @@ def _schedule_drain(world: World) -> None:
 
 def _retire_all(world: World, at: float) -> None:
     """The whole Unit is deleted: all containers get the signal, and none comes back."""
-    for slot in range(world.plan.size):
+    for slot in range(world.plan.size + world.plan.spares):
         world.schedule(at, world.retired.add, slot)
         world.schedule(at + world.rng.choice((0.0, 0.02, 0.3)), instances.signal_agent, world, slot)
 

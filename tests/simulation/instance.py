@@ -11,6 +11,7 @@ from tests.simulation.claimant import Claimant
 from tests.simulation.keeper import Keeper
 from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
+from unitagent.agent.rank_search import Spare
 from unitagent.core import actions as act
 from unitagent.core import decide, isolation, probe_answers, rank_ownership
 from unitagent.core.events import (
@@ -34,7 +35,7 @@ from unitagent.core.events import (
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
 from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
-from unitagent.core.state import initial_state, make_failure
+from unitagent.core.state import State, initial_state, make_failure
 from unitagent.core.state_parts import Shutdown
 from unitagent.core.status import last_leader_contact
 
@@ -88,23 +89,36 @@ class Instance:
         self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
         self._count = self._sent = self._next_port = 0
+        self._judged: State | None = None
+        self._ready = False
         odd = dict(world.odd.get(slot, {}))
         self.secret = str(odd.pop("secret", ""))
         self.odd = bool(odd or self.secret)
         if self.secret:
             world.signers[self.incarnation] = self.secret
         port = PROBE_PORT if world.plan.probes else 0
-        auto = world.plan.auto
-        rank = NO_RANK if auto else slot
+        spare = self._find_kind_of_spare()
         me = Record(
-            rank=rank, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
+            rank=slot, incarnation=self.incarnation, size=world.plan.size, ip=ip, port=port, netns=host
         )
         me = replace(me, lease=world.plan.lease, **odd)
-        self._start(me)
-        if auto:
-            Claimant(self, me)
-        else:
+        self.claimant: Claimant | None = None
+        if spare is None:
+            self._start(me)
             world.schedule(0.0, self._look_at_clock)
+        else:
+            placeless = replace(me, rank=NO_RANK)
+            self._start(placeless)
+            self.claimant = Claimant(self, me if spare is Spare.HOME else placeless, spare)
+
+    def _find_kind_of_spare(self) -> Spare | None:
+        """How it looks for a rank; None where it has one for certain."""
+        plan = self.world.plan
+        if self.slot >= plan.size:
+            return Spare.BEYOND
+        if plan.auto:
+            return Spare.ANY if plan.spares else Spare.NONE
+        return Spare.HOME if plan.spares else None
 
     def _start(self, me: Record, *, claimed: bool = False) -> None:
         epoch = self._wall - self.skew
@@ -214,9 +228,13 @@ class Instance:
 
     def signal(self) -> None:
         """SIGTERM to the agent."""
-        if self.alive:
-            self.asked = self.world.now if self.asked is None else self.asked
+        if not self.alive:
+            return
+        self.asked = self.world.now if self.asked is None else self.asked
+        if self.claimant is None or self.rank != NO_RANK:
             self.handle_event(StopAsked)
+        elif not self.paused:
+            self.claimant.end()
 
     def freeze(self, *, machine: bool = False) -> None:
         """SIGSTOP to the agent. Its watchdog goes on, unless the whole machine stands still."""
@@ -488,5 +506,7 @@ class Instance:
 
     @property
     def ready(self) -> bool:
-        """What its ``/readyz`` says."""
-        return self.alive and probe_answers.is_ready(self.state)
+        """What its ``/readyz`` says, which follows from its state alone."""
+        if self._judged is not self.state:
+            self._judged, self._ready = self.state, probe_answers.is_ready(self.state)
+        return self.alive and self._ready

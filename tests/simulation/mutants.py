@@ -19,7 +19,7 @@ from tests.simulation import instance
 from tests.simulation.keeper_mutants import KEEPER_MUTANTS
 from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.run import Outcome, simulate
-from unitagent.agent import rank_claim
+from unitagent.agent import rank_search
 from unitagent.core import apply_event as facts
 from unitagent.core import (
     barrier,
@@ -37,7 +37,7 @@ from unitagent.core.actions import Stop
 from unitagent.core.events import Event, Exchanged, PeersChecked, PortFound, ProbeResult, StoreFailed
 from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Lease, Leases
-from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record
+from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record, Reply
 from unitagent.core.state import Result, State, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
@@ -275,16 +275,43 @@ def _an_unseen_holder_has_no_time() -> Any:
 
 
 def _spares_leave_all_to_others() -> Any:
-    old = rank_claim.find_free_rank
+    old = rank_search.find_free_rank
     return patch.object(
-        rank_claim, "find_free_rank", lambda *args, **more: None if more["lost_only"] else old(*args, **more)
+        rank_search, "find_free_rank", lambda *args, **more: None if more["lost_only"] else old(*args, **more)
     )
 
 
+def _spares_ask_at_the_end_only() -> Any:
+    return patch.object(rank_search.RankSearch, "_list_heard", lambda search: dict(search._answered_at))
+
+
+def _spares_have_no_order() -> Any:
+    return patch.object(rank_search, "find_precedence", lambda _timing: 0.0)
+
+
+def _drained_spares_stay() -> Any:
+    return patch.object(rank_search.RankSearch, "_note_order", lambda _search, _reply: None)
+
+
+def _who_comes_back_is_no_spare() -> Any:
+    right = rank_search.RankSearch.note_reply
+
+    def note(search: rank_search.RankSearch, reply: Reply, now: float) -> None:
+        right(search, reply, now)
+        search.stands_by = search._home is None
+
+    return patch.object(rank_search.RankSearch, "note_reply", note)
+
+
+def _be_well(seed: int, spares: int) -> None:
+    """The world of this seed with spares breaks no guarantee."""
+    assert not simulate(seed, spares=spares).violations
+
+
 def _claims_wait_half_as_long() -> Any:
-    old = rank_claim.find_free_rank
+    old = rank_search.find_free_rank
     return patch.object(
-        rank_claim,
+        rank_search,
         "find_free_rank",
         lambda *args, **more: old(*args, **{**more, "takeover": more["takeover"] / 2}),
     )
@@ -597,7 +624,7 @@ MUTANTS = (
     Mutant("a tenure is not above its predecessor's", _tenures_are_equal, 1444),
     Mutant("in a drain the others wait no longer than rank 0 may take", _wait_no_longer_than_rank_0, 248),
     Mutant("without guard nobody rejoins", _nobody_rejoins, 20002),
-    Mutant("spares leave all ranks to others", _spares_leave_all_to_others, 2641),
+    Mutant("spares leave all ranks to others", _spares_leave_all_to_others, 574),
     Mutant("a claim waits half as long", _claims_wait_half_as_long, 44),
     Mutant("without guard a rebuilt member stays a stranger", _nobody_is_admitted, 20002),
     Mutant("a restart costs nothing", _no_charge, 20474),
@@ -642,6 +669,10 @@ without me, and I propose the next one at once instead of when the one that was 
 
 # What takes many things at once to be seen: thousands of worlds pass between two that tell. A story does.
 RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
+    (Mutant("a spare asks a holder only at the end", _spares_ask_at_the_end_only), partial(_be_well, 403, 1)),
+    (Mutant("spares go in no order", _spares_have_no_order), partial(_be_well, 259, 2)),
+    (Mutant("a spare stays when its Unit is drained", _drained_spares_stay), partial(_be_well, 208, 1)),
+    (Mutant("who comes back is no spare", _who_comes_back_is_no_spare), partial(_be_well, 198, 1)),
     (
         Mutant("any tenure is above any other", _any_tenure_is_above),
         test_forming.test_who_lost_its_rank_is_fenced,

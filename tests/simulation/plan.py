@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 
@@ -56,7 +56,8 @@ class Plan:
         auto: no instance is told its rank.
         twins: two instances have one address from the start.
         strict: as ``UNIT_STRICT``.
-        spares: instances beyond the size, which take the ranks of those that are lost.
+        spares: instances beyond the size, which take the ranks of those that are lost. Where ranks are
+            numbered, one that comes back to a rank that is taken is a spare as well.
         embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
         keeper: what a keeper's death means, ``restart-unit`` or ``relaunch``; empty for none, as in any seed.
 
@@ -149,7 +150,7 @@ def draw_plan(rng: Random, seed: int) -> Plan:
     timing = Timing.of(lease, heartbeat)
     names = rng.uniform(0.5, 6.0) if anything and rng.random() < 0.1 else 0.0
     auto = rng.random() < 0.08
-    return Plan(
+    plan = Plan(
         seed=seed,
         profile=profile,
         size=size,
@@ -176,8 +177,21 @@ def draw_plan(rng: Random, seed: int) -> Plan:
         max_restarts=FEW_RESTARTS if few else 100,
         faults_from=3.5 + names + 3.5 * pace + (timing.takeover if auto else 0.0),
         faults_span=(6.0 if size >= LARGE else 16.0) * pace,
-        spares=Random(f"spares {seed}").choice((0, 0, 1, 2)) if auto and profile is not Profile.JOB else 0,
     )
+    return replace(plan, spares=_draw_spares(plan))
+
+
+def _draw_spares(plan: Plan) -> int:
+    """Drawn apart, since seeds are kept for their worlds; where ranks are numbered, few, and by words that
+    leave the worlds that kill mutants as they were.
+    """
+    if plan.profile is Profile.JOB:
+        return 0
+    if plan.auto:
+        return Random(f"spares {plan.seed}").choice((0, 0, 1, 2))
+    if plan.twins or plan.size >= LARGE:
+        return 0
+    return Random(f"numbered spares at {plan.seed}").choices((0, 1, 2), (20, 1, 1))[0]
 
 
 def _lease_and_heartbeat(rng: Random, size: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tests.fakestore import Board, StoreState
 from unitagent.core.actions import Exchange
 from unitagent.core.model import Order, OrderKind, Reply
+from unitagent.core.spares import Standby
 
 if TYPE_CHECKING:
     from tests.simulation.instance import Instance
@@ -76,6 +77,22 @@ class Boards:
         self.words[one.incarnation] = now
         self.returned.setdefault(one.incarnation, now)
         return server.exchange(rank, one.incarnation, request, self._clock(now), count)[0]
+
+    def list_spare(
+        self, one: Instance, mine: Standby, fresh: float, now: float
+    ) -> tuple[Standby, ...] | None:
+        """A spare writes its line, and reads all; None when the store cannot be reached."""
+        server = self.of(one.host)
+        if server is None:
+            return None
+        server.put_spare(mine, fresh, self._clock(now))
+        return server.list_spares(self._clock(now))
+
+    def unlist_spare(self, one: Instance, mine: Standby) -> None:
+        """It has a rank."""
+        server = self.of(one.host)
+        if server is not None:
+            server.remove_spare(mine)
 
     def _clock(self, now: float) -> float:
         """What the server takes for the time."""

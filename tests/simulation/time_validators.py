@@ -13,7 +13,7 @@ from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import find_neighbours
-from unitagent.core.model import Gang, Mode
+from unitagent.core.model import Gang, Mode, OrderKind
 from unitagent.core.state import ALL_BEATS, find_relay
 from unitagent.core.state_parts import Shutdown
 
@@ -61,6 +61,7 @@ class Lookout:
             self._probing.look(one)
         self._check_agreed([one for one in awake if self._is_connected(one)])
         self._check_vacant()
+        self._check_spares()
         if self.watch.plan.profile is Profile.STORE and not self.world.healed:
             self._note_serving(awake)
 
@@ -205,9 +206,58 @@ class Lookout:
         world, boards = self.world, self.world.boards
         since = world.now - 2 * world.timing.takeover - world.bounds.waking
         clear = not (world.network.torn or world.lossy or world.slow or spare.paused or spare.odd)
-        settled = max(spare.woken, boards.lost_at, boards.joined_at, spare.names_until) < since
+        woken = max(spare.born, spare.woken, spare.names_until)
+        settled = max(woken, boards.lost_at, boards.joined_at) < since
         known = spare.slot < world.plan.size or world.watch.starts.began
         return bool(clear and settled and boards.is_main(spare.host) and known)
+
+    def _check_spares(self) -> None:
+        """7 and 8: a spare that stands by runs nothing, and ends with a Unit that is drained. A store that
+        has lost the order tells nobody of it.
+        """
+        world, boards = self.world, self.world.boards
+        for one in [one for one in world.living if one.rank < 0]:
+            contact = one.claimant.contact if one.claimant is not None else float("inf")
+            if one.working:
+                self.watch.report_violation("7 spare", f"{one.incarnation} stands by, and runs a workload")
+            ordered = self.watch.drained.get(one.incarnation, float("-inf"))
+            order = boards.main.board.order
+            drained = order is not None and order.kind is OrderKind.DRAIN and not boards.shift
+            told = drained and contact < ordered == self.watch.last_order
+            due = told and boards.lost_at < ordered and boards.is_main(one.host) and not one.paused
+            lasts = self.measure_duration("drained", one.incarnation, due)
+            if lasts > world.bounds.waking + 2 * self.watch.plan.pace:
+                self.watch.report_violation("8 spare", f"{one.incarnation} outlives the drain of its Unit")
+            settles = 2 * world.timing.heartbeat + world.bounds.waking + 4 * self.watch.plan.pace
+            if self.measure_duration("comes back", one.incarnation, self._sees_its_rank_held(one)) > settles:
+                self.watch.report_violation("7 spare", f"{one.incarnation} does not become a spare")
+
+    def _sees_its_rank_held(self, one: Instance) -> bool:
+        """Whether it waits for a rank of its own, in whose place another one sends heartbeats."""
+        if one.claimant is None or one.claimant.search.stands_by or one.paused or one.odd:
+            return False
+        holder, boards = self.world.holder(one.slot), self.world.boards
+        told = holder is not None and holder.state.joined and holder.state.connected and not holder.paused
+        return bool(told and one.claimant.contact < self.world.now and boards.is_main(one.host))
+
+    def check_turn(self, one: Instance, rank: int, number: int) -> None:
+        """7: of several spares that all see each other and the store, the one with the lowest number takes a
+        lost rank.
+        """
+        before = [
+            other
+            for other in self.world.living
+            if self._has_place(other, range(number)) and self._sees_everything(other)
+        ]
+        if before and self._has_place(one, range(number, number + 1)) and self._sees_everything(one):
+            what = f"{one.incarnation} takes rank {rank} before {before[0].incarnation}"
+            self.watch.report_violation("7 turn", what)
+
+    def _has_place(self, one: Instance, numbers: Collection[int]) -> bool:
+        """Whether it has stood by in one of these places for a while, and the store answered all the time."""
+        since = self.world.now - 2 * self.world.timing.takeover
+        spare = one.claimant if one.rank < 0 else None
+        return spare is not None and spare.number in numbers and spare.contact < since
 
     # 4: who notices a death
 
@@ -373,11 +423,14 @@ class Lookout:
         """6: what happens to the store turns no readiness off, not for a moment. A Unit that restarts because
         it was blinded has to be ready again first.
         """
-        if one.incarnation not in self._served or self.world.healed or one.ready:
+        if one.incarnation not in self._served or self.world.healed:
+            return
+        of_the_store = isinstance(event, Exchanged | StoreFailed | PeerAnswered)
+        if not (self.watch.blinded or of_the_store) or one.ready:
             return
         if self.watch.blinded:
             self._served = set()
-        elif isinstance(event, Exchanged | StoreFailed | PeerAnswered):
+        else:
             self.watch.report_violation(
                 "6 readyz", f"{one.incarnation} is not ready any more because of the store"
             )

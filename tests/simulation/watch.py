@@ -21,7 +21,7 @@ from tests.simulation.starts import Starts
 from tests.simulation.time_validators import Lookout
 from unitagent.core.events import Event
 from unitagent.core.failures import REBUILT_WITHIN
-from unitagent.core.model import Gang, Record
+from unitagent.core.model import Gang, OrderKind, Record
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Watch:
         violations: what was broken, with its time.
         strikes: what may rightly have ended a generation.
         orders: when an operator's wish was first left in an agent's life, by incarnation.
+        drained: when the Unit was last drained in an agent's life, by incarnation.
         pure: nothing but what the profile stands for has happened.
         disputed: some instance was told something else than the others.
 
@@ -57,6 +58,7 @@ class Watch:
         self.violations: list[str] = []
         self.strikes: list[Strike] = []
         self.orders: dict[str, float] = {}
+        self.drained: dict[str, float] = {}
         self.last_order = float("-inf")
         self.pure = True
         self.disputed = False
@@ -95,9 +97,11 @@ class Watch:
         """Something may rightly end a generation."""
         self.strikes.append(Strike(self.world.now, rank, what))
 
-    def note_order(self, living: Sequence[Instance]) -> None:
+    def note_order(self, living: Sequence[Instance], kind: OrderKind) -> None:
         """An operator's wish has been left while these agents lived."""
         self.last_order = self.world.now
+        if kind is OrderKind.DRAIN:
+            self.drained.update((one.incarnation, self.world.now) for one in living)
         for one in living:
             self.orders.setdefault(one.incarnation, self.world.now)
 

@@ -64,7 +64,6 @@ def means_something(one: Record) -> bool:
 
 @settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.lists(writes("u", FIELDS, GARBAGE | LIES), min_size=1, max_size=6))

@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec.structs import replace
 
-from tests.fakestore import FakeServer, FakeStore
+from tests.fakestore import FakeServer, FakeSpares, FakeStore
 from tests.listening import story, until
 from tests.records import exchange, record
-from unitagent.agent import rank_claim as claiming
-from unitagent.agent.rank_claim import (
-    AskHolder,
+from unitagent.agent import rank_search as claiming
+from unitagent.agent.rank_claim import AskHolder, Claimant, SpareEntry, claim_free_rank
+from unitagent.agent.rank_search import (
     Claim,
-    Claimant,
     Spare,
-    claim_free_rank,
     explain_all_held,
     find_free_rank,
     find_longest_takeover,
@@ -27,6 +25,7 @@ from unitagent.agent.rank_claim import (
 from unitagent.core.events import ProbeResult
 from unitagent.core.leases import Leases
 from unitagent.core.model import Beat, Record, Reply
+from unitagent.core.spares import Standby
 from unitagent.core.timing import Timing
 
 if TYPE_CHECKING:
@@ -73,9 +72,12 @@ def claimed(
     guard: bool = True,
     ask: AskHolder | None = None,
     spare: Spare = Spare.NONE,
+    number: int = SIZE,
 ) -> asyncio.Task[Claim]:
     store = FakeStore(server, None, me.incarnation)
-    claimant = Claimant(store, me, guard=guard, timing=QUICK, ask=ask, spare=spare)
+    line = Standby(number=number, incarnation=me.incarnation, ip=me.ip, port=me.port)
+    entry = SpareEntry(FakeSpares(server), line, size=SIZE, lease=LEASE)
+    claimant = Claimant(store, me, guard=guard, timing=QUICK, ask=ask, spare=spare, entry=entry)
 
     async def claim() -> Claim:
         result = await claim_free_rank(claimant, store_timeout=60)
@@ -121,6 +123,86 @@ async def test_a_holder_whose_record_the_store_loses_is_asked_where_it_was() -> 
         del server.state.board.records[1]
         assert (await claim).me.rank == 1
     assert asked == {1}
+
+
+@story
+async def test_a_late_holder_is_asked_at_once_and_keeps_its_rank_for_a_takeover_from_then_on() -> None:
+    """Until then its peers may hear it, too, and it need not stop."""
+    server, asked = FakeServer(), list[float]()
+    loop = asyncio.get_running_loop()
+
+    async def ask(record: Record) -> ProbeResult:
+        asked.append(loop.time())
+        return ProbeResult.ALIVE if len(asked) < 3 else ProbeResult.SILENT
+
+    async with held(server) as beating:
+        claim = claimed(server, ask=ask)
+        await looked(server, 3)
+        beating[1].cancel()
+        assert (await claim).me.rank == 1
+        assert loop.time() - asked[2] >= TAKEOVER
+
+
+@story
+async def test_who_comes_back_to_a_rank_that_is_taken_stands_by_and_takes_the_next_lost_one() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        back = replace(SPARE, rank=1)
+        claim = claimed(server, back, spare=Spare.HOME)
+        await until(lambda: bool(server.state.board.spares))
+        assert not claim.done()
+        beating[2].cancel()
+        assert (await claim).me.rank == 2
+    assert server.state.board.holders[1] == "i1"
+
+
+@pytest.mark.parametrize("state", ["empty", "left", "my place"])
+def test_who_comes_back_to_its_own_rank_has_it_at_once(state: str) -> None:
+    @story
+    async def tell() -> None:
+        server = FakeServer()
+        server.state.board.born = server.clock() - 60
+        me = replace(SPARE, rank=1)
+        if state != "empty":
+            there = replace(holder(1), left=state == "left", ip=me.ip, netns=me.netns, port=me.port)
+            await FakeStore(server, 1, "i1").exchange(exchange(there, generation=4))
+        begun = asyncio.get_running_loop().time()
+        found = await claimed(server, me, spare=Spare.HOME)
+        assert found.me.rank == 1
+        assert asyncio.get_running_loop().time() - begun < LEASE
+        assert (found.took is None) is (state == "empty")
+
+    tell()
+
+
+@story
+async def test_of_two_spares_the_one_with_the_lower_number_takes_a_lost_rank() -> None:
+    server = FakeServer()
+    async with held(server) as beating:
+        high = claimed(server, replace(SPARE, incarnation="high"), spare=Spare.BEYOND, number=SIZE + 1)
+        await until(lambda: SIZE + 1 in server.state.board.spares)
+        low = claimed(server, replace(SPARE, incarnation="low"), spare=Spare.BEYOND, number=SIZE)
+        await until(lambda: len(server.state.board.spares) == 2)
+        await asyncio.sleep(1.2)  # each reads the list once a second
+        beating[1].cancel()
+        found = await low
+        assert found.me.rank == 1
+        assert not high.done()
+        high.cancel()
+
+
+@story
+async def test_a_spare_whose_number_is_taken_has_the_next_one() -> None:
+    server = FakeServer()
+    async with held(server):
+        one = claimed(server, replace(SPARE, incarnation="one"), spare=Spare.BEYOND)
+        await until(lambda: SIZE in server.state.board.spares)
+        other = claimed(server, replace(SPARE, incarnation="other"), spare=Spare.BEYOND)
+        await until(lambda: len(server.state.board.spares) == 2)
+        numbers = {number: line.incarnation for number, (line, _) in server.state.board.spares.items()}
+        assert numbers == {SIZE: "one", SIZE + 1: "other"}
+        one.cancel()
+        other.cancel()
 
 
 @story
@@ -328,6 +410,7 @@ class Looks:
             {rank: holder(rank) for rank in range(SIZE)},
         )
         self.takeover = timing.takeover
+        self.generation, self.lost_only = 4, False
 
     def at(self, now: float, *, age: float = 99.0, beats: dict[int, int] | None = None) -> int | None:
         """The rank that is free; ``beats`` are the holders' counts, 1 where nothing else is said."""
@@ -335,9 +418,11 @@ class Looks:
         shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
         gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
         self.leases = self.leases.after_reply(shown, now, gap, keep=known)
-        reply = Reply(holder="", generation=4, records=self.records, beats=shown, age=age)
+        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, age=age)
         self.takeover = find_longest_takeover(reply, self.takeover)
-        return find_free_rank(reply, self.leases, SPARE, self.timing, takeover=self.takeover)
+        return find_free_rank(
+            reply, self.leases, SPARE, self.timing, takeover=self.takeover, lost_only=self.lost_only
+        )
 
 
 @pytest.fixture
@@ -363,6 +448,16 @@ def test_a_place_of_my_own_comes_before_a_lower_rank(looks: Looks) -> None:
     looks.records[0] = replace(looks.records[0], left=True)
     looks.records[2] = replace(looks.records[2], ip=SPARE.ip, port=SPARE.port, netns=SPARE.netns)
     assert looks.at(0) == 2
+
+
+@pytest.mark.parametrize(("generation", "last"), [(1, None), (2, 0)])
+def test_a_numbered_spare_leaves_a_rank_that_never_joined_to_its_own_instance_until_the_unit_has_run(
+    looks: Looks, generation: int, last: int | None
+) -> None:
+    looks.generation, looks.lost_only = generation, True
+    del looks.records[0]
+    found = [looks.at(now, beats={1: now, 2: now}) for now in range(9)]
+    assert found == [None] * 7 + [last] * 2
 
 
 def test_what_i_did_not_see_is_no_silence(looks: Looks) -> None:

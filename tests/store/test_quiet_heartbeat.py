@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
+from tests.servers import running
 from unitagent.store.scripts import EXCHANGE
 
 if TYPE_CHECKING:
@@ -61,9 +62,16 @@ def change(client: redis.Redis, field: str, record: str) -> None:
     client.zadd(CHANGES, {field[1:]: version})
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server.url) as opened:
+        opened.flushall()
         yield opened
 
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.network.waiting import until
 from tests.traffic.units import Unit
+from tests.waiting import until
 
 DOCKER = Path(__file__).parents[2] / "docker"
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.network.waiting import until
 from tests.ports import free_port
 from tests.servers import envoy_binary, prometheus_binary, running
 from tests.traffic.units import Unit
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 

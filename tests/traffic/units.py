@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.network.waiting import until
+from tests.waiting import until
 
 ENGINE = Path(__file__).parent / "programs" / "engine.py"
 

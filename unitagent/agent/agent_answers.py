@@ -22,6 +22,7 @@ from unitagent.probes.metrics import Gauges, Metrics
 from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
+    from unitagent.agent.spare_watch import SpareWatch
     from unitagent.workload.file_warmer import FileWarmer
 
 
@@ -44,6 +45,7 @@ class AgentAnswers:
         self._dashboard = dashboard
         self._agreement = agreement
         self._warmer = warmer
+        self.spares: SpareWatch | None = None
 
     async def next_step(self) -> None:
         """Wait until something has happened or the store has answered; for one caller only."""
@@ -66,6 +68,7 @@ class AgentAnswers:
 
         state = self._state
         files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
+        spares = {} if self.spares is None else {"spares": self.spares.status()}
         status = {
             **build_status(state),
             "endpoint": self._find_endpoint(state),
@@ -73,6 +76,7 @@ class AgentAnswers:
             "start": self._agent.start_report,
             "engine": self._agent.engine_report,
             **files,
+            **spares,
         }
         return {**status, "summary": summarize(status, state.now + state.config.epoch)}
 

@@ -17,6 +17,11 @@ from unitagent.settings import Settings
 _KEEPER_FAILURES = {"vllm": "relaunch"}  # an engine that goes on serving; others end with their keeper
 
 
+def may_be_replaced(settings: Settings) -> bool:
+    """Whether a spare may have taken the rank of this instance; with an embedded store there is none."""
+    return settings.spares > 0 and (settings.redis_url or settings.redis_url_file) is not None
+
+
 def build_core_config(
     settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None, framework: str = ""
 ) -> CoreConfig:
@@ -35,7 +40,7 @@ def build_core_config(
         "incarnation": me.incarnation,
         "probes": settings.http_port != 0,
         "health": health,
-        "claimed": settings.rank is None,
+        "claimed": settings.rank is None or may_be_replaced(settings),
         "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.has_embedded_store,
         "keepers": settings.keeper is not None,

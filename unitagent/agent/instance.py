@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from unitagent.agent.agent_answers import AgentAnswers
-from unitagent.agent.core_config import build_core_config
+from unitagent.agent.core_config import build_core_config, may_be_replaced
 from unitagent.agent.endpoint_publisher import EndpointPublisher
 from unitagent.agent.fingerprint import compute_fingerprint
 from unitagent.agent.history_writer import HistoryWriter
 from unitagent.agent.launch import Launch, Launcher, choose_defaults, make_cache_folders
 from unitagent.agent.loop import Agent, Components
 from unitagent.agent.process_context import ProcessContext, kill_former_workload, merge_user_environment
-from unitagent.agent.rank_claim import NO_RANK, Claim, Claimant, Spare, claim_free_rank
+from unitagent.agent.rank_claim import Claimant, SpareEntry, claim_free_rank
+from unitagent.agent.rank_search import NO_RANK, Claim, Spare
 from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
 from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
 from unitagent.agent.workload_health import CommandChecks
@@ -45,12 +46,14 @@ from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
+from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
+from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import STDERR, STDOUT, OutputCapture
+from unitagent.workload.output_relay import OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
@@ -58,6 +61,7 @@ if TYPE_CHECKING:
     from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
+    from unitagent.agent.spare_watch import SpareWatch
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.probes.answers import Answers
@@ -93,8 +97,8 @@ async def run_instance(
         me = _make_record(resolved, incarnation, address)
         stores[0].set_rank(me.rank)
         claimed: Claim | None = Claim(me)
-        if settings.rank is None:
-            claimed = await _stand_by(resolved, me, context, stores[0], warmer)
+        if settings.rank is None or may_be_replaced(settings):
+            claimed = await _stand_by(resolved, me, context, stores, warmer)
         if claimed is None:
             _log.info("the Unit was drained; this instance had no rank and leaves")
             return ExitCode.DONE
@@ -175,40 +179,63 @@ def _make_record(resolved: Resolved, incarnation: str, address: InstanceAddress)
 
 
 async def _stand_by(
-    resolved: Resolved, me: Record, context: ProcessContext, store: RedisStore, warmer: FileWarmer | None
+    resolved: Resolved,
+    me: Record,
+    context: ProcessContext,
+    stores: tuple[RedisStore, Registry, UnitHistory, str | LocationSource],
+    warmer: FileWarmer | None,
 ) -> Claim | None:
     """Claim a rank, and answer probes as a standby until there is one; None if the Unit is drained first."""
-    from unitagent.agent.standby import StandbyAnswers  # noqa: PLC0415 (most have their rank)
+    from unitagent.agent.standby import (  # noqa: PLC0415 (most have their rank)
+        StandbyAnswers,
+        find_kind_of_spare,
+        make_spare_line,
+    )
 
     settings = resolved.settings
+    kind = find_kind_of_spare(resolved)
+    spares = _make_spare_list(settings, context, stores[-1])
+    line = make_spare_line(resolved, me)
+    claimant = Claimant(
+        stores[0],
+        me,
+        guard=settings.guard,
+        timing=settings.timing,
+        ask=_make_question(settings, me, context),
+        spare=kind,
+        entry=None if kind is Spare.NONE else SpareEntry(spares, line, size=me.size, lease=settings.lease),
+    )
+    answers = StandbyAnswers(settings, claimant, me, _make_metrics(settings, NO_RANK, context), warmer)
+    try:
+        async with _run_probe_server(settings, answers, me.ip, context.keys):
+            claimed = await claim_free_rank(claimant, store_timeout=settings.store_timeout)
+    finally:
+        await claimant.close()
+        await spares.close()
+    if claimed is not None and claimed.me is not me:
+        _log.info("claimed rank %d", claimed.me.rank)
+        await kill_former_workload(settings.unit, claimed.me.rank)
+    return claimed
+
+
+def _make_question(
+    settings: Settings, me: Record, context: ProcessContext
+) -> Callable[[Record], Awaitable[ProbeResult]] | None:
+    """Make what asks who answers at the address of a record; None if agents cannot be asked."""
+    if not settings.http_port:
+        return None
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, me.ip, settings.timing.peer_timeout, lambda *_: None)
 
     async def ask(record: Record) -> ProbeResult:
         return (await peers.ask_peer(record)).result
 
-    claimant = Claimant(
-        store,
-        me,
-        guard=settings.guard,
-        timing=settings.timing,
-        ask=ask if settings.http_port else None,
-        spare=_find_kind_of_spare(resolved),
-    )
-    metrics = _make_metrics(settings, NO_RANK, context)
-    answers = StandbyAnswers(settings, claimant, me, metrics, warmer)
-    async with _run_probe_server(settings, answers, me.ip, context.keys):
-        claimed = await claim_free_rank(claimant, store_timeout=settings.store_timeout)
-    if claimed is not None:
-        _log.info("claimed rank %d", claimed.me.rank)
-        await kill_former_workload(settings.unit, claimed.me.rank)
-    return claimed
+    return ask
 
 
-def _find_kind_of_spare(resolved: Resolved) -> Spare:
-    if not resolved.settings.spares:
-        return Spare.NONE
-    return Spare.BEYOND if resolved.texts["RANK_ID"].isdecimal() else Spare.ANY
+def _make_spare_list(settings: Settings, context: ProcessContext, url: str | LocationSource) -> UnitSpares:
+    timeout = settings.timing.operation_timeout
+    return UnitSpares(settings.unit, url, size=settings.size, timeout=timeout, keys=context.keys)
 
 
 def _make_printable(hostname: str) -> str:
@@ -218,12 +245,9 @@ def _make_printable(hostname: str) -> str:
 
 def _fingerprint_settings(resolved: Resolved) -> str:
     """Fingerprint the user's command and environment, and the settings of the Unit."""
-    return compute_fingerprint(
-        resolved.settings.command,
-        resolved.settings.uniform,
-        merge_user_environment(resolved),
-        resolved.settings.keeper or (),
-    )
+    settings = resolved.settings
+    environ, keeper = merge_user_environment(resolved), settings.keeper or ()
+    return compute_fingerprint(settings.command, settings.uniform, environ, keeper)
 
 
 async def _run_placed(
@@ -239,9 +263,8 @@ async def _run_placed(
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, log_context, settings.stall, settings.termination_log)
-    history = HistoryWriter(
-        membership.history, state, _make_history_keeper(settings, membership.history, state)
-    )
+    history_keeper = _make_history_keeper(settings, membership.history, state)
+    history = HistoryWriter(membership.history, state, history_keeper)
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -268,25 +291,39 @@ async def _run_placed(
         agent, metrics, settings.dashboard, agreement, warmer=warmer, traffic_port=dry_run.traffic_port
     )
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
+    answers.spares = _make_spare_watch(settings, context, membership)
     async with (
         history.write_in_background(),
         _run_probe_server(settings, answers, me.ip, context.keys, _open_evidence(settings, me.rank)),
         announcer.publish_in_background() if me.rank == 0 else contextlib.nullcontext(),
+        answers.spares.watch_in_background() if answers.spares else contextlib.nullcontext(),
     ):
-        if warm is not None and settings.warm == "first" and settings.rank is not None:  # a claim cannot wait
+        if warm is not None and settings.warm == "first" and not me.tenure:  # a claim cannot wait
             await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
 
 
+def _make_spare_watch(
+    settings: Settings, context: ProcessContext, membership: Membership
+) -> SpareWatch | None:
+    """Make what watches the spares, at rank 0 of a Unit that is to have some."""
+    if membership.me.rank != 0 or not may_be_replaced(settings):
+        return None
+    from unitagent.agent.spare_watch import SpareWatch  # noqa: PLC0415 (few Units have spares)
+
+    return SpareWatch(
+        _make_spare_list(settings, context, membership.url),
+        _make_question(settings, membership.me, context),
+        size=settings.size,
+        wanted=settings.spares,
+        lease=settings.lease,
+    )
+
+
 def _make_first_state(settings: Settings, membership: Membership, launch: Launch) -> State:
     me, has_check = membership.me, launch.health_probe is not None
-    config = build_core_config(
-        settings,
-        me,
-        health=has_check,
-        failure_grace=launch.restart_grace,
-        framework=launch.framework,
-    )
+    grace, framework = launch.restart_grace, launch.framework
+    config = build_core_config(settings, me, health=has_check, failure_grace=grace, framework=framework)
     state = initial_state(config, me, time.monotonic())
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
@@ -305,8 +342,7 @@ def _make_keeper_runner(
 ) -> KeeperRunner | None:
     if not agent.state.config.keepers:
         return None
-    from unitagent.agent.keeper_runner import KeeperRunner  # noqa: PLC0415 (few Units have keepers)
-    from unitagent.workload.keeper import KeeperProcess  # noqa: PLC0415 (as above)
+    from unitagent.agent.keeper_runner import KeeperProcess, KeeperRunner  # noqa: PLC0415 (few have one)
 
     process = KeeperProcess(context.reaper, context.inherited_signals)
     return KeeperRunner(launcher, metrics, agent.enqueue_event, process, warmer)

@@ -21,6 +21,7 @@ from unitagent.setting_parsers import redact_url
 from unitagent.system import redaction
 from unitagent.system.addresses import explain_unreachable
 from unitagent.system.working_directory import resolve_user_path
+from unitagent.workload.keeper import KeeperProcess
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from unitagent.core.model import Gang
     from unitagent.probes.metrics import Metrics
     from unitagent.workload.file_warmer import FileWarmer
-    from unitagent.workload.keeper import KeeperProcess
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ _CHECK_INTERVAL = 0.2  # seconds
 _CHECK_TIMEOUT = 5.0  # seconds
 _OK = range(200, 300)
 _PAGE = 64 * 1024  # bytes
+
+__all__ = ["KeeperLaunch", "KeeperProcess", "KeeperRunner"]
 
 Check = Callable[[], "Coroutine[Any, Any, bool]"]
 

@@ -10,14 +10,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from unitagent.agent.rank_claim import NO_RANK, Claimant
-from unitagent.core.model import Record
+from unitagent.agent.rank_claim import Claimant
+from unitagent.agent.rank_search import NO_RANK, Spare
+from unitagent.core.model import InstanceState, Record
 from unitagent.core.observed_status import status_from_store
 from unitagent.core.probe_answers import NOT_HERE, OK, UNAVAILABLE, ProbeAnswer, ProbeCheck
 from unitagent.core.probe_paths import READY, TRAFFIC, Probe
+from unitagent.core.spares import Standby, describe_spares
 from unitagent.core.summary import summarize
 from unitagent.probes.metrics import Gauges, Metrics
-from unitagent.settings import Settings
+from unitagent.settings import Resolved, Settings
 from unitagent.store.protocol import UnitSnapshot
 
 if TYPE_CHECKING:
@@ -90,22 +92,29 @@ class StandbyAnswers:
             "secrets": None,
             "start": None,
             "engine": None,
-            "standby": {"since": self._since, "reason": self._claimant.why},
+            "standby": {"since": self._since, "reason": self._claimant.why, "number": self._number},
+            "spares": self._describe_spares(),
             **files,
         }
         summary = summarize(status, time.time())
         return {**status, "summary": {**summary, "message": f"this is a standby; {summary['message']}"}}
 
+    def _describe_spares(self) -> dict[str, Any] | None:
+        entry, wanted = self._claimant.entry, self._settings.spares
+        if entry is None:
+            return None
+        return describe_spares(entry.listed, self._settings.lease, wanted=wanted, later=entry.age)
+
     def report(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""
         me = self._me
         own = {
-            "rank": None,
+            "rank": self._number,
             "incarnation": me.incarnation,
             "ip": me.ip,
             "port": me.port,
             "hostname": me.hostname,
-            "state": "standby",
+            "state": InstanceState.WAITING.value,
             "generation": 0,
             "pid": None,
             "exit_code": None,
@@ -130,9 +139,15 @@ class StandbyAnswers:
         """Return an empty log."""
         return {"streams": [], "begin": 0, "end": 0, "more": False, "parts": []}
 
+    @property
+    def _number(self) -> int | None:
+        entry = self._claimant.entry
+        return None if entry is None else entry.number
+
     def identity(self) -> tuple[str, int, str]:
-        """Return my Unit, no rank, and my incarnation."""
-        return self._settings.unit, NO_RANK, self._me.incarnation
+        """Return my Unit, my number among the spares, if I have one, and my incarnation."""
+        number = self._number
+        return self._settings.unit, NO_RANK if number is None else number, self._me.incarnation
 
     def peers(self) -> set[str]:
         """Return the addresses of all known instances."""
@@ -142,3 +157,26 @@ class StandbyAnswers:
     def dashboard(self) -> str:
         """Return what the page shows; never all Units of the store, which an agent with a rank shows."""
         return "off" if self._settings.dashboard == "off" else "unit"
+
+
+def make_spare_line(resolved: Resolved, me: Record) -> Standby:
+    """Make my line in the list of spares, with the number that I was given if that is one of theirs."""
+    number = resolved.texts["RANK_ID"]
+    given = int(number) if number.isdecimal() else 0
+    return Standby(
+        number=max(given, me.size),
+        incarnation=me.incarnation,
+        ip=me.ip,
+        port=me.port,
+        hostname=me.hostname,
+        since=time.time(),
+    )
+
+
+def find_kind_of_spare(resolved: Resolved) -> Spare:
+    """Whether an instance that has no rank for certain is a spare, and of which kind."""
+    if not resolved.settings.spares:
+        return Spare.NONE
+    if resolved.settings.rank is not None:
+        return Spare.HOME
+    return Spare.BEYOND if resolved.texts["RANK_ID"].isdecimal() else Spare.ANY

@@ -89,7 +89,7 @@ def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
     port = settings.store_port or (settings.http_port or DEFAULT_PROBE_PORT) + 1
     variable = "UNIT_SECRET" if settings.secret_file is None else "UNIT_SECRET_FILE"
     if settings.rank == 0:
-        place = ip if settings.size > 1 or keys or settings.insecure else _choose_private_address(ip)
+        place = ip if settings.size > 1 or keys or settings.insecure else choose_private_address(ip)
         return StoreSetup(
             lambda: make_embedded_location(place, port, keys.passwords, MEMBER, variable=variable),
             True,
@@ -111,7 +111,7 @@ def _locate_embedded(settings: Settings, ip: str, keys: Keyring) -> StoreSetup:
     )
 
 
-def _choose_private_address(ip: str) -> str:
+def choose_private_address(ip: str) -> str:
     """Choose an address that only this host can reach, for a store without a password and with one user."""
     return ip if is_loopback(ip) else _LOOPBACK
 

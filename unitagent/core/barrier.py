@@ -22,7 +22,7 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, format_ranks, shorten_list
+from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
@@ -442,6 +442,8 @@ def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words; for a workload these may be its keepers."""
     if state.loads_keepers:
         return describe_loading(state)
+    if state.workload.cut_off and state.workload.alone and not state.connected:
+        return state.workload.alone  # how the others are is not known
     everybody = {**state.store.records, state.config.rank: state.me}
     foreign = state.store.foreign - everybody.keys()
     known = everybody.keys() | foreign
@@ -461,7 +463,7 @@ def explain_missing(state: State) -> str:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
     if state.now < state.barrier.not_before:
         left = state.barrier.not_before - state.now
-        parts.append(f"the pause before a restart lasts another {left:.0f} s (UNIT_BACKOFF_SECONDS)")
+        parts.append(f"the pause before a restart lasts another {format_age(left)} (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
         parts.append(describe_pause(state, state.me.pause))
     if parts:

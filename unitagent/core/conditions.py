@@ -172,7 +172,8 @@ def _describe_silence(state: State) -> str:
 def _describe_outage(state: State) -> str:
     """What the outage means for this instance."""
     if state.workload.cut_off:
-        return "this instance was cut off: the workload was stopped, and starts when the store is back"
+        why = f" ({state.workload.alone})" if state.workload.alone else ""
+        return f"this instance was cut off{why}: the workload was stopped, and starts when the store is back"
     if not state.up:
         return "nothing is started before it is there"
     if not isolation.can_be_isolated(state):

@@ -196,11 +196,20 @@ def describe_absence(state: State, rank: int) -> str:
 
 
 def find_shown_state(state: State, rank: int) -> InstanceState:
-    """A rank's state for people: ``lost`` if its lease has expired and it does not answer."""
+    """A rank's state for people: ``lost`` if its lease has expired and it does not answer, if there is
+    evidence against it while the store is away, or if I am cut off from it.
+    """
     if rank == state.config.rank:
         return state.me.state
     record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    lost = rank in state.peers.suspects or bool(seconds_late(state, record))
+    against = rank in state.peers.suspects or rank in state.peers.doubts
+    lost = against or bool(seconds_late(state, record)) or _is_cut_off_from(state, rank)
     return InstanceState.LOST if lost else record.state
+
+
+def _is_cut_off_from(state: State, rank: int) -> bool:
+    """Whether I was stopped because neither the store nor this rank answered."""
+    asked = rank == 0 or state.config.rank == 0
+    return state.workload.cut_off and not state.connected and asked

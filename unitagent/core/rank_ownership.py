@@ -339,7 +339,7 @@ def _give_up_claim(state: State, where: str) -> State:
     """Leave: the store has lost my claim, somebody else has the rank by now, and others may be free."""
     rank, unit = state.config.rank, state.config.unit
     why = f"another instance ({where}) has taken rank {rank} of Unit {unit}, which this one had claimed"
-    return request_exit(state, ExitCode.FENCED, f"{why}; started again, it claims another rank")
+    return request_exit(state, ExitCode.FENCED, f"{why}; started again, it stands by or claims another")
 
 
 def _another_place(size: int) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from unitagent.core.actions import Level
-from unitagent.core.model import YEAR, Order, OrderKind, Record, RestartPause
+from unitagent.core.model import YEAR, Order, OrderKind, Record, RestartPause, format_age
 from unitagent.core.state import Result, State, log, update_record
 
 LONGEST_PAUSE = 86400.0  # seconds
@@ -101,8 +101,8 @@ def seconds_left(pause: RestartPause, clock: float) -> float:
 
 def describe_pause(state: State, pause: RestartPause) -> str:
     """Return for how long a pause goes on, who asked for it and why, for people."""
-    left = state.recovery.paused_until - state.now
-    return f"restarts are paused for {left:.0f} s more, {describe_origin(pause)}"
+    left = format_age(state.recovery.paused_until - state.now)
+    return f"restarts are paused for {left} more, {describe_origin(pause)}"
 
 
 def describe_origin(pause: RestartPause) -> str:

@@ -139,7 +139,7 @@ def _hears_of_leader(state: State) -> bool:
 
 
 def _find_leader(state: State) -> Record | None:
-    return next((peer for peer in gang_members(state) if peer.rank == 0), None)
+    return next(iter(gang_members(state, (0,))), None)
 
 
 def _leader_stopped(state: State) -> bool:

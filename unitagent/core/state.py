@@ -7,7 +7,7 @@ counts: an agent that leaves may still drain, and one that drains may be isolate
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -218,16 +218,21 @@ def log(level: Level, text: str, event: str = "", failure: Failure | None = None
     return (Log(level, text, event, failure),)
 
 
-def gang_members(state: State) -> Iterator[Record]:
+def gang_members(state: State, ranks: Iterable[int] | None = None) -> list[Record]:
     """The current records of the other members of my gang, without those whose rank has another
-    incarnation now.
+    incarnation now; of these ranks alone, if they are given. In the order of their ranks.
     """
     if state.workload.gang is None:
-        return
-    for rank, incarnation in enumerate(state.workload.gang.incarnations):
-        record = state.store.records.get(rank)
-        if rank != state.config.rank and record is not None and record.incarnation == incarnation:
-            yield record
+        return []
+    incarnations, records, mine = state.workload.gang.incarnations, state.store.records, state.config.rank
+    everybody = range(len(incarnations))
+    return [
+        record
+        for rank in (everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody))
+        if rank != mine
+        and (record := records.get(rank)) is not None
+        and record.incarnation == incarnations[rank]
+    ]
 
 
 def watched_peers(state: State) -> tuple[Record, ...]:
@@ -239,7 +244,7 @@ def watched_peers(state: State) -> tuple[Record, ...]:
     if size <= (ALL_BEATS if rank == 0 else SMALL_UNIT):
         return tuple(gang_members(state))
     near = {*find_neighbours(rank, size), *((0,) if find_relay(rank, size) == 0 else ())}
-    return tuple(record for record in gang_members(state) if record.rank in near)
+    return tuple(gang_members(state, near))
 
 
 def find_relay(rank: int, size: int) -> int:

@@ -53,8 +53,10 @@ def _rate(status: Mapping[str, Any]) -> str:
 def _describe(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
     """The line, and in a pause of restarts, which nobody may overlook, how long that goes on."""
     line, pause = _describe_phase(status, ready, now), status.get("pause")
-    if not pause or "restarts are paused" in line:
+    if not pause:
         return line
+    if "restarts are paused" in line:  # by an agent that waits for its end: nothing runs, and nothing starts
+        return f"{line.replace('restarting', 'stopped', 1)}; `unitagent resume` starts it"
     origin = f"asked by {pause['by'] or 'an operator'}: {pause['reason'] or 'no reason given'}"
     return f"{line}; restarts are paused for {format_age(pause['until'] - now)} more, {origin}"
 
@@ -81,7 +83,7 @@ def _list_details(status: Mapping[str, Any]) -> Iterator[str]:
     elif status["restarts"]:
         yield f"{status['restarts']} restart{'s' if status['restarts'] > 1 else ''}"
     if budget["next_restart_seconds"] is not None:
-        yield f"next start in {budget['next_restart_seconds']:.0f} s"
+        yield f"next start in {format_age(budget['next_restart_seconds'])}"
     if status.get("endpoint"):
         yield f"rank 0 at {status['endpoint']}"
     elif status["master_address"]:

@@ -41,7 +41,6 @@ _READ = 0.5  # of the time that is left: the most that reading one kind of thing
 _MOST_PLACES = 64  # processes that are reported
 _MOST_TOOLS = 8  # runs of py-spy at once
 _MOST_TRIES = 3  # of py-spy for a process, which runs on while it is read
-_LONGEST_FAILURE = 1000  # characters
 _LONGEST_ANSWER = 4 << 20  # bytes of a program's output
 
 
@@ -184,7 +183,7 @@ class Collector:
             works = [partial(self._dump_in_turn, tool, pids, found, failed) for pids in turns if pids]
             kernel.run_threads(works, self._left())
         for pid, why in [*failed.items()][:1]:
-            self._report({"trouble": self._mask.mask_text(f"py-spy, process {pid}: {' '.join(why.split())}")})
+            self._report({"trouble": self._mask.mask_text(stacks.explain_failure(pid, why))})
         self._report_places(seen, found)
         self._keep("processes.txt", "\n\n".join(_format_process(one) for one in seen))
         if tool is None:
@@ -205,7 +204,7 @@ class Collector:
                     found[pid] = read
                     failed.pop(pid, None)
                     break
-                failed[pid] = _describe_failure(raw)
+                failed[pid] = stacks.describe_failure(raw)
 
     def _collect_communication(self, environs: list[dict[str, str]]) -> None:
         """Ask NCCL, which has no more time than is left."""
@@ -224,11 +223,6 @@ class Collector:
 def _show_line(line: str) -> str:
     """Return what a terminal would show of a line, which a progress bar may have rewritten."""
     return escape_line(drop_colours(line.rstrip("\r").rpartition("\r")[2]))
-
-
-def _describe_failure(raw: bytes) -> str:
-    words = raw.decode(errors="replace").partition("Stack backtrace")[0]
-    return words.strip()[:_LONGEST_FAILURE] or "no answer in time"
 
 
 def _parse_environment(entries: list[str]) -> dict[str, str]:

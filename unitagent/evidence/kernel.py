@@ -70,6 +70,8 @@ class ProcessSnapshot:
     """One process, as far as it could be read.
 
     Attributes:
+        program: the path of its program; empty if it cannot be read.
+        is_closed: the kernel lets us see nothing of it but what everybody sees.
         waits: where in the kernel each thread waits, the main one first: its id, state, place and what it
             does there.
         argv: the command line; empty if it could not be read in time.
@@ -79,6 +81,7 @@ class ProcessSnapshot:
 
     process: procfs.Process
     program: str = ""
+    is_closed: bool = False
     status: dict[str, str] = field(default_factory=dict)
     cpu_seconds: float = 0.0
     waits: list[str] = field(default_factory=list)
@@ -89,8 +92,8 @@ class ProcessSnapshot:
 
     @property
     def is_python(self) -> bool:
-        """Whether it runs a Python interpreter."""
-        return os.path.basename(self.program).startswith(_PYTHON)  # noqa: PTH119 (a link's text)
+        """Whether it runs a Python interpreter, or may do so."""
+        return self.is_closed or os.path.basename(self.program).startswith(_PYTHON)  # noqa: PTH119 (a link's text)
 
 
 def read_processes(agent: int, spared: Collection[int], limit: float) -> list[ProcessSnapshot]:
@@ -120,7 +123,10 @@ def _run_quietly(work: Callable[[], object]) -> None:
 def _read_at_once(seen: ProcessSnapshot) -> None:
     """Read what the kernel itself knows."""
     folder = f"{procfs.PROC}/{seen.process.pid}"
-    seen.program = procfs.read_link(f"{folder}/exe").removesuffix(" (deleted)")
+    try:
+        seen.program = os.readlink(f"{folder}/exe").removesuffix(" (deleted)")  # noqa: PTH115 (as it stands)
+    except OSError as error:
+        seen.is_closed = isinstance(error, PermissionError)
     seen.status = _parse_status(_read(f"{folder}/status"))
     seen.cpu_seconds = _parse_cpu(_read(f"{folder}/stat"))
     seen.doing = describe_call(seen.process.pid, _read(f"{folder}/syscall"))

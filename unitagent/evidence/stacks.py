@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 _MOST_FRAMES = 100  # of a thread
 _LONGEST = 4 << 20  # bytes of an answer that are read
+_LONGEST_FAILURE = 1000  # characters
+_REFUSALS = ("permission denied", "operation not permitted")
+_SYS_PTRACE = 19  # the number of this capability
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,43 @@ def _parse_frame(raw: dict[str, object]) -> Frame:
     file = str(raw["filename"])
     short = "/".join(file.split("/")[-2:]) if "site-packages" in file else file.rsplit("/", 1)[-1]
     return Frame(str(raw["name"]), file, short, int(str(raw.get("line") or 0)))
+
+
+def describe_failure(raw: bytes) -> str:
+    """Return in one line what py-spy printed instead of stacks."""
+    words = raw.decode(errors="replace").partition("Stack backtrace")[0]
+    return " ".join(words.split())[:_LONGEST_FAILURE] or "no answer in time"
+
+
+def explain_failure(pid: int, why: str) -> str:
+    """Return why the stacks of a process could not be read, and what to do if the container may not."""
+    if not any(words in why.lower() for words in _REFUSALS):
+        return f"py-spy, process {pid}: {why}"
+    remedy = _find_remedy(_read("/proc/self/status"), _read("/proc/sys/kernel/yama/ptrace_scope"))
+    return f"py-spy may not read process {pid}, so there are no Python stacks: {remedy}"
+
+
+def _find_remedy(status: str, scope: str) -> str:
+    """Return what makes the kernel allow it, from our ``/proc/self/status`` and Yama's scope."""
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    if int(fields.get("CapEff", "0"), 16) >> _SYS_PTRACE & 1:
+        return "allow process_vm_readv and ptrace in the container's seccomp profile"
+    is_root = fields.get("Uid", "0").split()[0] == "0"  # the capability is without effect for others
+    who, user = ("give the container", "") if is_root else ("run the container as root with", " --user 0")
+    host = "set kernel.yama.ptrace_scope=0 on the host, or " if scope.strip() not in ("", "0") else ""
+    return (
+        f"{host}{who} the capability SYS_PTRACE (docker run{user} --cap-add SYS_PTRACE; in Kubernetes "
+        "securityContext)"
+    )
+
+
+def _read(path: str) -> str:
+    """Return a file of ``/proc``; empty if it is not there."""
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return ""
 
 
 def format_stacks(stacks: list[ThreadStack]) -> str:

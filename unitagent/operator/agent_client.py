@@ -166,6 +166,26 @@ class _Budget(msgspec.Struct):
     next_restart_seconds: float | None
 
 
+class _Spare(msgspec.Struct):
+    number: int
+    incarnation: str
+    ip: str
+    port: int
+    hostname: str
+    since: float
+    seen_seconds: float
+    standing_by: bool
+    answers: bool | None
+
+
+class _Spares(msgspec.Struct):
+    wanted: int | None
+    standing_by: int
+    unreachable: int
+    message: str
+    members: list[_Spare] = msgspec.field(name="list")
+
+
 class _AgentFields(msgspec.Struct):
     """What agents of this version tell besides."""
 
@@ -175,6 +195,7 @@ class _AgentFields(msgspec.Struct):
     conditions: list[_Condition]
     start: dict[str, Any] | None = None
     engine: dict[str, Any] | None = None
+    spares: _Spares | None = None
 
 
 @contextlib.contextmanager

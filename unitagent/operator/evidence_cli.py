@@ -112,13 +112,10 @@ def _format_generation(
     generation: int, ranks: Mapping[int, RankEvidence], snapshot: UnitSnapshot, all_listed: list[int]
 ) -> Iterator[str]:
     failure = snapshot.failure
-    if failure is not None and failure.generation == generation:
-        yield failure.sentence
-    else:
-        yield f"generation {generation}"
-    if causes := {one.cause: rank for rank, one in sorted(ranks.items(), reverse=True) if one.cause}:
-        yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()) if cause)
-    told = failure.detail if failure is not None and failure.generation == generation else ""
+    told = failure.sentence if failure is not None and failure.generation == generation else ""
+    yield told or f"generation {generation}"
+    causes = {one.cause: rank for rank, one in sorted(ranks.items(), reverse=True) if one.cause not in told}
+    yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()))
     if (verdict := _compare(ranks)) and verdict not in told:
         yield verdict
     for rank, one in sorted(ranks.items()):

@@ -92,6 +92,7 @@ async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) ->
         "generation": seen["generation"],
         "restarts": seen["restarts"],
         "failure": seen["failure"],
+        "pause": seen["pause"],
     }
 
 
@@ -111,4 +112,5 @@ def _make_row(one: dict[str, Any], now: float) -> list[str]:
     if failure:
         last = f"{failure['reason']} at rank {failure['rank']}, {format_age(now - failure['at'])} ago"
     ready = "yes" if one["ready"] else "no"
-    return [one["unit"], one["service"], one["phase"], ready, str(one["restarts"]), last]
+    phase = f"{one['phase']}, paused" if one["pause"] else one["phase"]
+    return [one["unit"], one["service"], phase, ready, str(one["restarts"]), last]

@@ -2,7 +2,8 @@
 
 Each agent is a separate process with the same options; rank 0 runs the embedded store. Ctrl-C (or SIGTERM) is
 passed on to all agents, and so is a second one. Options, command and ports are checked before any agent
-starts, since every agent would report the same error.
+starts, since every agent would report the same error. Where there are several, each line of their output has
+its rank.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unitagent import entry
 from unitagent.errors import ConfigurationError
+from unitagent.operator.rank_output import RankOutput
 from unitagent.setting_parsers import make_integer_parser, parse_listen_address
 from unitagent.settings.variables import VARIABLES
 from unitagent.system.addresses import bind_tcp
+from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.safe_output import print_warning
 
 _LARGEST = 250  # instances; the last octet of 127.0.0.x
@@ -26,6 +30,7 @@ _OURS = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "RANK_ID", "MASTER_ADDRESS", "
 _FIRST_ADDRESS = "127.0.0.1"
 _DEFAULT_PORT = 9470
 _PORT_STEP, _PORT_TRIES = 10, 50  # further ports to try where the default one is in use
+_LAST_LINES = 2.0  # seconds for the last output, once all agents have exited
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +163,33 @@ def run_unit(unit: UnitPlan) -> int:
         if asked:  # meanwhile, so that the signal may have missed this agent
             _stop_agents(agents)
             break
+    output = _show_output(agents) if unit.size > 1 else None
     codes = [agent.wait() for agent in agents]
+    if output is not None:
+        output.close(_LAST_LINES)
     return next((code if code > 0 else 128 - code for code in codes if code), 0)
 
 
 def _start_agent(unit: UnitPlan, rank: int) -> subprocess.Popen[bytes]:
     argv = entry.build_agent_command("run", "--", *unit.command)
-    # A separate process group: Ctrl-C then reaches each agent once, from us.
     environ = {**unit.make_environment(rank), **unit.options}
-    return subprocess.Popen(argv, env=environ, process_group=0, stdin=subprocess.DEVNULL)
+    piped = subprocess.PIPE if unit.size > 1 else None
+    if sys.stderr.isatty() and not environ.get("UNIT_LOG_FORMAT"):
+        environ["UNIT_LOG_FORMAT"] = "text"  # an agent sees a pipe, but a person reads it
+    # A separate process group: Ctrl-C then reaches each agent once, from us.
+    return subprocess.Popen(
+        argv, env=environ, process_group=0, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped
+    )
+
+
+def _show_output(agents: Sequence[subprocess.Popen[bytes]]) -> RankOutput:
+    """Begin to show what the agents and their workloads write, with their ranks."""
+    return RankOutput(
+        {
+            STDOUT: [agent.stdout for agent in agents if agent.stdout],
+            STDERR: [agent.stderr for agent in agents if agent.stderr],
+        }
+    )
 
 
 def _stop_agents(agents: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -20,8 +20,10 @@ from typing import Any
 import msgspec
 
 from unitagent.agent.secret_rotation import SecretFile
+from unitagent.core.model import InstanceState, format_age
 from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.operator.agent_client import AnswerProof
+from unitagent.operator.terminal import detect_style, format_rank
 from unitagent.operator.unit_cli import load_status
 from unitagent.probes.answer_signature import (
     CHALLENGE_HEADER,
@@ -38,7 +40,7 @@ from unitagent.probes.peer_http import HttpResponse, get_response
 from unitagent.settings import Settings
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
-from unitagent.system.safe_output import print_text
+from unitagent.system.safe_output import escape_lines, print_text, print_verbatim
 
 _ANSWER_TIMEOUT = 5.0  # seconds for an agent's answer
 _EVERY = 0.5  # seconds between two looks for new output
@@ -62,7 +64,17 @@ class _Page(msgspec.Struct):
 
 
 class UnreadableError(Exception):
-    """The output of a rank cannot be read; the text says why."""
+    """The output of a rank cannot be read; the text says why.
+
+    Args:
+        why: it is told once in a row.
+        since: how long ago the rank was last heard of, which changes all the time.
+
+    """
+
+    def __init__(self, why: str, since: str = "") -> None:
+        super().__init__(why)
+        self.since = since
 
 
 def show_logs(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -190,12 +202,13 @@ class RankLog:
             async with asyncio.timeout(_ANSWER_TIMEOUT):
                 return await get_response(where, f"{LOGS}?{query}", headers), proof
         except TimeoutError as error:
-            raise UnreadableError(f"its agent does not answer{_describe_silence(self.instance)}") from error
+            raise UnreadableError("its agent does not answer", _describe_silence(self.instance)) from error
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", None)
-            why = os.strerror(number) if number else error
+            why = f"its agent cannot be asked ({os.strerror(number) if number else error})"
+            has_left = self.instance["state"] == InstanceState.EXITED
             raise UnreadableError(
-                f"its agent cannot be asked ({why}){_describe_silence(self.instance)}"
+                "its agent has ended" if has_left else why, _describe_silence(self.instance)
             ) from error
 
 
@@ -217,7 +230,7 @@ def _locate_agent(instance: dict[str, Any]) -> tuple[str, int]:
 
 def _describe_silence(instance: dict[str, Any]) -> str:
     age = instance["lease_seconds"]
-    return "" if age is None else f"; its last sign of life was {age:.0f} s ago"
+    return "" if age is None else f"; its last sign of life was {format_age(age)} ago"
 
 
 def _explain_refusal(answer: HttpResponse, keys: Keyring) -> str:
@@ -237,16 +250,17 @@ class LogPrinter:
     """Prints lines, with their ranks where there are several, and each note about a rank once in a row."""
 
     def __init__(self, *, prefixed: bool) -> None:
-        self._prefixed = prefixed
+        self._prefixed, self._style = prefixed, detect_style()
 
     def print_line(self, rank: int, line: str) -> None:
         """Print a line of a workload."""
-        print_text(f"[rank {rank}] {line}" if self._prefixed else line)
+        head = format_rank(rank, self._style) if self._prefixed else ""
+        print_verbatim(f"{head}{escape_lines(line)}\n")
 
-    def print_note(self, log: RankLog, note: str) -> None:
-        """Print a note on stderr, unless it was the last one."""
+    def print_note(self, log: RankLog, note: str, more: str = "") -> None:
+        """Print a note on stderr, unless it was the last one, whatever ``more`` there was to it."""
         if note != log.note:
-            print_text(f"unitagent: rank {_name_rank(log.instance)}: {note}", sys.stderr)
+            print_text(f"unitagent: rank {_name_rank(log.instance)}: {note}{more}", sys.stderr)
         log.note = note
 
 
@@ -287,7 +301,7 @@ class _Reader:
             async with self._turns:
                 new = await log.read_new_lines(self._settings.unit, self._keys)
         except UnreadableError as error:
-            self._printer.print_note(log, str(error))
+            self._printer.print_note(log, str(error), error.since)
             log.unreadable = True
             return False
         if log.unreadable:

@@ -46,6 +46,12 @@ class OrderProgress:
             return self._all_drained(snapshot) if drains else self._all_restarted(snapshot)
         return self._order.kind is OrderKind.DRAIN and now - self._known > self.quiet
 
+    def is_hopeless(self, snapshot: UnitSnapshot | None) -> bool:
+        """Whether no rank is left that could carry out a restart."""
+        if snapshot is None or not snapshot.records or self._order.kind is OrderKind.DRAIN:
+            return False
+        return self._all_drained(snapshot)
+
     def describe(self, snapshot: UnitSnapshot | None) -> str:
         """Describe how far the order is, by the store's content."""
         if snapshot is None or not snapshot.records:

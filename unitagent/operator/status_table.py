@@ -52,10 +52,13 @@ def format_table(
 
 def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     """Yield the sentences below the table."""
+    if pause := status.get("pause"):
+        yield f"restarts are paused until {format_time(pause['until'])}; `unitagent resume` ends the pause"
     yield from map(_format_condition, _select_conditions(status))
     yield from _format_secrets(status.get("secrets"))
     if files := status.get("warm_files"):
         yield f"warm files: this instance {files['message']}"
+    yield from _format_message("spares", status.get("spares"))
     yield from _format_message("start", status.get("start"))
     yield from _format_message("engine", status.get("engine"))
     yield from _format_past("last ordered restart", status.get("last_order"), now)

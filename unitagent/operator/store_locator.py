@@ -7,12 +7,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, locate_store
+from unitagent.agent.store_setup import DEFAULT_PROBE_PORT, choose_private_address, locate_store
 from unitagent.errors import StoreError, UnitAgentError
 from unitagent.operator import agent_client
 from unitagent.operator.probe_client import resolve_wildcard
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
+from unitagent.system.addresses import bind_tcp
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import NAME_PATTERN
@@ -94,8 +95,19 @@ def find_directions(settings: Settings, status: dict[str, Any] | None, keys: Key
         leader = _find_proven_leader(settings, status, keys)
     else:
         leader = agent_client.find_leader(status) or settings.master_address or "127.0.0.1"
+        if status and status.get("size") == 1 and not settings.insecure and _is_address_here(leader):
+            leader = choose_private_address(leader)  # where a Unit of one without a secret has its store
     observer = replace(settings, rank=1, master_address=leader)
     return locate_store(observer, "", keys).url
+
+
+def _is_address_here(address: str) -> bool:
+    """Whether this host has an address."""
+    try:
+        bind_tcp(address, 0).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _find_proven_leader(settings: Settings, status: dict[str, Any] | None, keys: Keyring) -> str:

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 from unitagent.system.safe_output import print_verbatim
 
@@ -18,6 +19,19 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # of colours
 _MIN_WRAPPED = 40  # columns; narrower text would be harder to read than text that begins on a line of its own
 _MIN_ROOM = 10  # columns for a text, however narrow the terminal is
 _COLOURS = {"good": "32", "busy": "33", "bad": "31", "off": "2"}  # by severity
+_RANK_COLOURS = (
+    "36",
+    "33",
+    "32",
+    "35",
+    "34",
+    "96",
+    "93",
+    "92",
+    "95",
+    "94",
+)  # the next rank has the first again
+_FILLER = "\0"  # escaped text has none
 _HOME, _CLEAR_LINE, _CLEAR_REST, _CLEAR = "\x1b[H", "\x1b[K", "\x1b[J", "\x1b[H\x1b[2J"
 
 
@@ -51,14 +65,12 @@ class Style:
         """
         if self.width is None:
             return [head + self.paint(text, severity)]
-        import textwrap  # noqa: PLC0415 (only for terminals)
-
-        below = bool(head.strip()) and self.width - len(head) < _MIN_WRAPPED
-        blank = " " * (min(4, self.width // 4) if below else len(head))
+        columns = measure_text(head)
+        below = bool(head.strip()) and self.width - columns < _MIN_WRAPPED
+        blank = " " * (min(4, self.width // 4) if below else columns)
         room = max(_MIN_ROOM, self.width - len(blank))
         further = "" if head.strip() else " " * hang
-        lines = textwrap.wrap(text, room, subsequent_indent=further, break_on_hyphens=False) or [""]
-        first, *rest = (self.paint(line, severity) for line in lines)
+        first, *rest = (self.paint(line, severity) for line in _wrap_words(text, room, further))
         return (
             [head.rstrip(), *(blank + line for line in (first, *rest))]
             if below
@@ -66,12 +78,43 @@ class Style:
         )
 
 
-def detect_style(environ: Mapping[str, str] = os.environ) -> Style:
-    """Return the style of stdout: colours on a terminal, unless NO_COLOR (https://no-color.org) is set."""
-    if not sys.stdout.isatty():
+def measure_text(text: str) -> int:
+    """Return how many columns a text takes; letters of East Asia take two."""
+    if text.isascii():
+        return len(text)
+    import unicodedata  # noqa: PLC0415 (rarely needed)
+
+    marks = sum(unicodedata.category(letter) in ("Mn", "Me") for letter in text)
+    return len(text) - marks + sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
+
+
+def _wrap_words(text: str, room: int, further: str) -> list[str]:
+    """Wrap a text at words; all lines but the first begin with ``further``."""
+    import textwrap  # noqa: PLC0415 (only for terminals)
+
+    # It counts letters, so one that takes two columns brings another one along.
+    wide = (
+        text if text.isascii() else "".join(letter + _FILLER * (measure_text(letter) - 1) for letter in text)
+    )
+    lines = textwrap.wrap(wide, room, subsequent_indent=further, break_on_hyphens=False)
+    return [line.replace(_FILLER, "") for line in lines] or [""]
+
+
+def detect_style(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> Style:
+    """Return the style of stdout or another stream: colours on a terminal, unless NO_COLOR
+    (https://no-color.org) is set.
+    """
+    if not (stream or sys.stdout).isatty():
         return Style()
     dull = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
     return Style(shutil.get_terminal_size().columns, not dull)
+
+
+def format_rank(rank: int, style: Style) -> str:
+    """Format what stands before each line of output of a rank, where there are several."""
+    name = f"[rank {rank}]"
+    colour = _RANK_COLOURS[rank % len(_RANK_COLOURS)]
+    return f"\x1b[{colour}m{name}\x1b[0m " if style.coloured else f"{name} "
 
 
 class Screen:
@@ -97,9 +140,10 @@ def cut_lines(lines: list[str], columns: int, rows: int) -> list[str]:
     """Return the first lines that fit, and how many more there are."""
     used = 0
     for number, line in enumerate(lines):
-        used += max(1, -(-len(_ESCAPES.sub("", line)) // max(1, columns)))
+        used += max(1, -(-measure_text(_ESCAPES.sub("", line)) // max(1, columns)))
         if used > rows:
-            return [*lines[: max(0, number - 1)], f"… {len(lines) - number + 1} more lines"]
+            kept = max(0, number - 1)
+            return [*lines[:kept], f"… {len(lines) - kept} more lines"]
     return lines
 
 
@@ -135,7 +179,8 @@ def format_columns(
 
     """
     widths = [
-        max(len(column.title), *(len(row[one]) for row in rows), 0) for one, column in enumerate(columns)
+        max([len(column.title), *(measure_text(row[one]) for row in rows)])
+        for one, column in enumerate(columns)
     ]
     kept = _choose_columns(columns, widths, style.width)
     head = "  ".join(_pad(columns[one].title, widths[one], columns[one]) for one in kept).rstrip()
@@ -155,4 +200,5 @@ def _choose_columns(columns: list[Column], widths: list[int], width: int | None)
 
 
 def _pad(text: str, width: int, column: Column) -> str:
-    return text.rjust(width) if column.right else text.ljust(width)
+    blank = " " * (width - measure_text(text))
+    return blank + text if column.right else text + blank

@@ -22,6 +22,7 @@ from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import make_order_event
 from unitagent.core.model import Order, OrderKind, Record, format_ranks
 from unitagent.core.observed_status import find_pause, status_from_store
+from unitagent.core.spares import describe_spares
 from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
@@ -38,11 +39,15 @@ from unitagent.settings import Settings
 from unitagent.store.history import UnitHistory
 from unitagent.store.protocol import Store, UnitSnapshot
 from unitagent.store.redis_store import RedisStore
+from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
+_ENDED = (
+    "no rank is left that could do that: all have left or are silent; `unitagent events` says how it ended"
+)
 
 
 class OrderTimeoutError(UnitAgentError):
@@ -138,10 +143,24 @@ async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring)
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
+    seen["spares"] = await _load_spares(settings, seen["size"], keys)
     report = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
     if report.pop("phase", None) != seen["phase"]:  # rank 0 sees something else than the store shows
         report.pop("conditions", None)
+    if report.get("spares") is None:
+        report.pop("spares", None)
     return seen | report
+
+
+async def _load_spares(settings: Settings, size: int, keys: Keyring) -> dict[str, Any] | None:
+    """Load the list of spares; None if the Unit has none."""
+    url = find_directions(settings, None, keys)
+    spares = UnitSpares(settings.unit, url, size=size, timeout=_ANSWER_TIMEOUT, keys=keys)
+    try:
+        listed = await spares.read()
+    finally:
+        await spares.close()
+    return describe_spares(listed, settings.lease) if listed else None
 
 
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
@@ -215,6 +234,8 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
+        if kind is not OrderKind.DRAIN and all(record.left for record in snapshot.records.values()):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
             raise UnitAgentError(_refuse_restart(pause))
         order_to_send = replace(order_to_send, generation=snapshot.generation)
@@ -324,13 +345,20 @@ async def _wait_until_done(
             print_text(f"{settings.unit}: {state}", sys.stderr)
             shown = state
         if limit is not None and time.monotonic() - began > limit:
-            raise OrderTimeoutError(f"not done within {limit:g} s (--timeout), {state}; the order stands")
+            raise OrderTimeoutError(
+                f"not done within {limit:g} s (--timeout), {state}; the order stands, and `unitagent status` "
+                "says what it waits for"
+            )
     print_text(f"{settings.unit}: {progress.outcome} after {time.monotonic() - began:.1f} s", sys.stderr)
 
 
 async def _follow_progress(store: Store, progress: OrderProgress, settings: Settings) -> AsyncIterator[str]:
     """Yield how far the order is until it is done; an embedded store ends with rank 0, any other is only
     unreachable.
+
+    Raises:
+        UnitAgentError: no rank is left that could carry it out.
+
     """
     answered = time.monotonic()
     while True:
@@ -345,5 +373,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
                 progress.note_outage(time.monotonic())
         if progress.observe_snapshot(snapshot, time.monotonic()):
             return
+        if progress.is_hopeless(snapshot):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         yield progress.describe(snapshot)
         await asyncio.sleep(_EVERY)

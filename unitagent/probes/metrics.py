@@ -145,7 +145,7 @@ class Metrics:
         found = [*self._collect_state(status), *self._collect_moment(status, gauges)]
         found += [*self._collect_counters(), *self._collect_store(status, now)]
         found += self._collect_usage(gauges.processes) if gauges.processes is not None else ()
-        registry.register(_Snapshot(found if self._rank else [*found, *self._collect_unit()]))
+        registry.register(_Snapshot(found if self._rank else [*found, *self._collect_unit(status)]))
         ProcessCollector(registry=registry)
         return generate_latest(registry)
 
@@ -210,8 +210,14 @@ class Metrics:
         text = "Requests in flight while this instance drains."
         yield _make_number("requests_in_flight", text, gauges.requests_in_flight)
 
-    def _collect_unit(self) -> Iterator[Metric]:
+    def _collect_unit(self, status: Mapping[str, Any]) -> Iterator[Metric]:
         """What is counted of the whole Unit."""
+        spares = status.get("spares") or {}
+        yield _make_number("spares_wanted", "UNIT_SPARES; from rank 0.", spares.get("wanted"))
+        text = "Spares that stand by; from rank 0."
+        yield _make_number("spares_standing_by", text, spares.get("standing_by"))
+        text = "Spares that stand by and do not answer rank 0; from rank 0."
+        yield _make_number("spares_unreachable", text, spares.get("unreachable"))
         text = "Restarts of the Unit, by first cause; from rank 0. A restart on request has no origin_rank."
         yield _make_counter("restarts", text, self._restarts, "reason", "origin_rank")
         text = "Time from a failure until the Unit served again; from rank 0."

@@ -18,6 +18,7 @@ from unitagent.core.timing import Timing
 from unitagent.frameworks import FRAMEWORKS
 from unitagent.system import redaction
 from unitagent.system.keyring import MAX_SECRETS, MIN_SECRET_BYTES, Keyring
+from unitagent.system.limits import MAX_SPARES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +103,7 @@ PATH = ValueType(setting_parsers.parse_text, "a file's path")
 ABSOLUTE = ValueType(setting_parsers.parse_absolute_path, "an absolute path")
 BOOLEAN = ValueType(setting_parsers.parse_boolean, "true or false (1/0, yes/no, on/off)", ("true", "false"))
 SIZE = ValueType(setting_parsers.parse_size, "an integer from 1 to 1024")
-SPARES = ValueType(setting_parsers.make_integer_parser(0, 64), "an integer from 0 to 64")
+SPARES = ValueType(setting_parsers.make_integer_parser(0, MAX_SPARES), f"an integer from 0 to {MAX_SPARES}")
 RANK = ValueType(setting_parsers.parse_rank, "an integer from 0 to 1023, or auto")
 COUNT = ValueType(setting_parsers.make_integer_parser(0, 1_000_000), "an integer from 0 to 1000000")
 ATTEMPTS = ValueType(setting_parsers.make_integer_parser(1, 1_000_000), "an integer from 1 to 1000000")

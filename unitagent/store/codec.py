@@ -32,6 +32,7 @@ from msgspec.structs import replace
 from unitagent.core.history import HistoryEvent
 from unitagent.core.model import Beat, Failure, Order, Record, RestartPause
 from unitagent.core.restart_pause import LONGEST_PAUSE
+from unitagent.core.spares import Standby
 from unitagent.store.protocol import WorkloadOutput
 from unitagent.system.keyring import MAX_SECRETS, SealKind, are_seals_equal, compute_seal
 from unitagent.system.limits import MAX_PORT, MAX_SECONDS, MAX_UNIT_SIZE, NAME_PATTERN
@@ -118,6 +119,35 @@ def decode_beat(raw: bytes) -> tuple[Beat, int] | None:
     if not numbers or not (incarnation.isalnum() or is_valid_id(name)):
         return None
     return Beat(name, int(count)), int(at)
+
+
+def encode_standby(keys: Keyring, unit: str, standby: Standby) -> bytes:
+    """Encode and sign a spare's line."""
+    raw = msgspec.json.encode(standby)
+    return sign_value(keys, SealKind.STANDBY, name_record_place(unit, standby.number), raw)
+
+
+def decode_standby(keys: Keyring, unit: str, number: int, raw: bytes) -> Standby | None:
+    """Read the line of the spare with this number; None for garbage, and for a stranger's."""
+    place = name_record_place(unit, number)
+    if check_signature(keys, SealKind.STANDBY, place, raw) is SignatureMatch.NOT_MINE:
+        return None
+    try:
+        standby = msgspec.json.decode(raw, type=Standby)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return standby if standby.number == number and is_valid_standby(standby) else None
+
+
+def is_valid_standby(standby: Standby) -> bool:
+    """Whether this can be a spare."""
+    return (
+        is_valid_id(standby.incarnation)
+        and is_valid_ip(standby.ip)
+        and 0 <= standby.port <= MAX_PORT
+        and _is_text(standby.hostname, _LONGEST_NAME)
+        and 0 <= standby.since <= _LAST_DAY
+    )
 
 
 def decode_number(raw: bytes) -> int:

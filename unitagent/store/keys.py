@@ -47,6 +47,11 @@ class KeyNames(Struct, frozen=True):
         """A stream: what happened, oldest first."""
         return f"unitagent:{{{self.unit}}}:history"
 
+    @property
+    def spares(self) -> str:
+        """A hash: number -> the spare that stands by there."""
+        return f"unitagent:{{{self.unit}}}:spares"
+
     def output(self, generation: int) -> str:
         """A place for a generation's last output, that it shares with older ones."""
         return f"unitagent:{{{self.unit}}}:output:{generation % KEPT_OUTPUTS}"

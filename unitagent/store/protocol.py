@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from unitagent.core.actions import Exchange
     from unitagent.core.model import Failure, Order, Record, Reply
+    from unitagent.core.spares import Standby
 
 
 class UnitSnapshot(Struct, frozen=True, kw_only=True):
@@ -103,6 +104,22 @@ class RegistrySnapshot(Struct, frozen=True):
     now: float
     units: Mapping[str, RegistryRecord]
     proven: bool = False
+
+
+class SpareList(Protocol):
+    """The list of a Unit's spares; its methods raise :class:`unitagent.errors.StoreError` as a store's."""
+
+    async def put(self, mine: Standby, lease: float) -> tuple[Standby, ...]:
+        """Write my line, unless another one has written there within ``lease`` seconds; return all lines."""
+
+    async def remove(self, mine: Standby) -> None:
+        """Remove my line."""
+
+    async def read(self) -> tuple[Standby, ...]:
+        """Return all lines, by number."""
+
+    async def close(self) -> None:
+        """Close the connection; the list can be used again afterwards."""
 
 
 class Store(Protocol):

@@ -37,8 +37,8 @@ def _load_script(name: str) -> LuaScript:
     return LuaScript(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-ALL = EXCHANGE, BOARD, ANNOUNCE, UNITS, HISTORY, EXPLAIN, EVIDENCE = tuple(
-    map(_load_script, ("exchange", "board", "announce", "units", "history", "explain", "evidence"))
+ALL = EXCHANGE, BOARD, ANNOUNCE, UNITS, HISTORY, EXPLAIN, EVIDENCE, SPARES = tuple(
+    map(_load_script, ("exchange", "board", "announce", "units", "history", "explain", "evidence", "spares"))
 )
 
 

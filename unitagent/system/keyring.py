@@ -80,6 +80,7 @@ class SealKind(StrEnum):
     ANSWER = "answer"  # of an agent, to a peer's question
     QUESTION = "question"  # of somebody who asks an agent for output
     RECORD = "record"  # of a rank, in the store
+    STANDBY = "standby"  # of a spare, in the store
     ENTRY = "entry"  # of a Unit, in the list of all
 
 

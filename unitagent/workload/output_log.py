@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unitagent.system.output_streams import drop_overwritten
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,7 +118,7 @@ class OutputStream:
         if newline:
             self._log.append_lines(self._partial + lines + newline)
             self._partial = b""
-        self._partial = _drop_overwritten(self._partial + rest)
+        self._partial = drop_overwritten(self._partial + rest)
         if len(self._partial) > _LONGEST_LINE:
             self.end_line()
 
@@ -125,8 +127,3 @@ class OutputStream:
         if self._partial:
             self._log.append_lines(self._partial + b"\n")
             self._partial = b""
-
-
-def _drop_overwritten(line: bytes) -> bytes:
-    """Drop what a progress bar has overwritten; a carriage return at the end may belong to the line's end."""
-    return line[line.rfind(b"\r", 0, -1) + 1 :]

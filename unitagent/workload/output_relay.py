@@ -14,12 +14,12 @@ import asyncio
 import contextlib
 import os
 import queue
-import select
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from unitagent.system import safe_output
+from unitagent.system.output_streams import STDERR, STDOUT, write_all
 from unitagent.workload.output_log import OutputLog, OutputPart, OutputStream
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from unitagent.workload.output_log import OutputPage, OutputPart
 
-STDOUT, STDERR = 1, 2
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _LINES = 20
 _LINE_BYTES = 1000
@@ -96,7 +95,7 @@ class BlockingWriter:
         while True:
             data = self._queue.get()
             try:
-                self._write_all(data)
+                write_all(self._sink, data)
             except OSError as error:  # the reader is gone, or the disk is full: drop
                 self.broken = isinstance(error, BrokenPipeError)
             with self._lock:
@@ -109,14 +108,6 @@ class BlockingWriter:
         with self._lock:
             count, self._written = self._written, 0
         self._on_written(count)
-
-    def _write_all(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[os.write(self._sink, view) :]
-            except BlockingIOError:  # another process made the shared description non-blocking
-                select.select((), (self._sink,), ())
 
 
 class OutputRelay:

@@ -172,7 +172,7 @@ def thaw_agent(world: World, one: Instance, counts: bool) -> None:
 def signal_agent(world: World, slot: int | None = None) -> None:
     """SIGTERM to an agent, at times twice."""
     one = pick_instance(world) if slot is None else world.slots.get(slot)
-    if one is None or not one.alive or one.rank < 0:
+    if one is None or not one.alive or (one.rank < 0 and one.paused):
         return
     world.watch.add_strike(one.rank, "signal")
     world.story.add(world.now, one.incarnation, "SIGTERM")
@@ -187,7 +187,7 @@ def give_order(world: World, kind: OrderKind) -> None:
     world.watch.add_strike(0, f"order {kind}")
     world.story.add(world.now, "operator", f"asks to {kind}")
     world.boards.order(kind, world.now)
-    world.watch.note_order(list(world.living))
+    world.watch.note_order(list(world.living), kind)
     for one in list(world.living):
         world.push_wakeup(one)
 

@@ -19,6 +19,7 @@ from unitagent import engine_commands, setting_parsers
 from unitagent.agent.launch import Launcher, list_replaced_variables, place_caches
 from unitagent.agent.store_setup import StoreSetup, locate_store, refuse_open_store
 from unitagent.core.probe_paths import LIVE
+from unitagent.core.spares import describe_spares
 from unitagent.discovery.network import find_instance_address
 from unitagent.discovery.rdma import find_hca
 from unitagent.errors import ConfigurationError, StoreError
@@ -37,6 +38,7 @@ from unitagent.probes.admission import count_wanted_places
 from unitagent.settings import Resolved, Settings
 from unitagent.store.embedded import find_server
 from unitagent.store.keys import KeyNames
+from unitagent.store.spare_list import UnitSpares
 from unitagent.system import procfs
 from unitagent.system.addresses import is_loopback
 from unitagent.system.host_port import join_host_port
@@ -198,7 +200,23 @@ async def _check_store(here: _Instance) -> Findings:
         )
     except StoreError as error:
         return [store_checks.judge_store_error(error, elsewhere=settings.has_embedded_store)]
-    return list(store_checks.judge_store(asked, settings.timing.operation_timeout))
+    found = list(store_checks.judge_store(asked, settings.timing.operation_timeout))
+    return [*found, *await _check_spares(here, where)]
+
+
+async def _check_spares(here: _Instance, where: StoreSetup) -> Findings:
+    """Check whether as many spares stand by as there should be; before the Unit runs none can."""
+    settings = here.settings
+    if not settings.spares or not here.agent:
+        return []
+    spares = UnitSpares(settings.unit, where.url, size=settings.size, timeout=_TIMEOUT, keys=settings.keys)
+    try:
+        listed = await spares.read()
+    except StoreError:
+        return []  # reported already
+    finally:
+        await spares.close()
+    return [store_checks.judge_spares(describe_spares(listed, settings.lease, wanted=settings.spares))]
 
 
 def _check_embedded_store(settings: Settings, where: StoreSetup) -> Finding:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, ResponseError
 
+from unitagent.core.spares import explain_missing
 from unitagent.errors import StoreError
 from unitagent.operator.doctor.findings import Finding, fail, ok, warn
 from unitagent.store.address import LocationSource
@@ -89,6 +91,15 @@ def _judge_clock(answers: StoreAnswers) -> Finding:
         "match (leases do not depend on it)"
     )
     return warn("clock", detail, "synchronize the clocks with NTP or chrony")
+
+
+def judge_spares(spares: Mapping[str, Any]) -> Finding:
+    """Judge the key ``spares`` of a status: whether as many stand by as UNIT_SPARES says."""
+    if not (problem := explain_missing(spares)):
+        return ok("spares", spares["message"])
+    return warn(
+        "spares", problem, "start what is missing with RANK_ID from UNIT_SIZE on, or lower UNIT_SPARES"
+    )
 
 
 def judge_store_error(trouble: StoreError, *, elsewhere: bool) -> Finding:

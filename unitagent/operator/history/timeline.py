@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from msgspec.structs import replace
+
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.model import InstanceState
 from unitagent.operator.history.event_text import format_time
@@ -52,7 +54,7 @@ class Timeline:
     """A history as states over time.
 
     Attributes:
-        faults: the first failure of each generation that failed.
+        faults: the first failure of each generation that failed, with what was found out about it later.
         gaps: where events are missing, so that a state may be outdated.
         starts: what each start of the engine was made of.
         generations: when each generation began.
@@ -92,11 +94,20 @@ def build_timeline(
         end=max(last, first),
         ranks=tuple(sorted({event.rank for event in events})),
         spans=tuple(Span(one.rank, max(one.begin, first), one.end, one.state) for one in shown),
-        faults=_select_kind(events, EventKind.FAILURE, first),
+        faults=_select_kind([*_explain_faults(events)], EventKind.FAILURE, first),
         gaps=_select_kind(events, EventKind.GAP, first),
         starts=_select_kind(events, EventKind.ENGINE, first),
         generations={number: at for number, at in _find_generations(events) if at >= first},
     )
+
+
+def _explain_faults(events: Sequence[HistoryEvent]) -> Iterator[HistoryEvent]:
+    """Yield the failures, each with what the evidence of its generation says."""
+    found = {one.generation: one.detail for one in events if one.kind is EventKind.EVIDENCE}
+    for one in events:
+        if one.kind is EventKind.FAILURE:
+            clause = found.get(one.generation, "")
+            yield replace(one, detail=f"{one.detail}; {clause}") if clause else one
 
 
 def _select_kind(events: Sequence[HistoryEvent], kind: EventKind, first: float) -> tuple[HistoryEvent, ...]:
