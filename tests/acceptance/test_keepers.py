@@ -16,8 +16,9 @@ import psutil
 import pytest
 from msgspec import Struct
 
-from tests.acceptance.local import DEADLINE, MODULE, clean, unitagent, until
+from tests.acceptance.local import MODULE, clean, unitagent
 from tests.ports import free_port
+from tests.waiting import DEADLINE, until
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -146,6 +147,7 @@ def test_a_workload_that_dies_finds_its_keepers_again(start: Start) -> None:
     assert (seen["keeper"]["generation"], seen["keeper"]["not_ready"]) == (1, [])
     assert seen["generation"] == 2
     assert seen["keeper"]["master_port"] != seen["master_port"]
+    until(lambda: len(unit.journal("engine", "takes 1")) == 3, "each engine takes what the keepers hold")
     keepers = [unit.keeper(rank) for rank in range(3)]
     daemons = [one for one in unit.survivors() if one.name() == "sleep"]
     assert len(daemons) == 3
@@ -154,7 +156,7 @@ def test_a_workload_that_dies_finds_its_keepers_again(start: Start) -> None:
     assert (after["generation"], after["restarts"]) == (3, 1)
     assert all(map(is_pid_alive, keepers))
     assert all(map(is_alive, daemons)), "a daemon of a keeper is no process of the workload"
-    until(lambda: len(unit.journal("engine", "takes 1")) == 6, "each engine takes what the keepers hold")
+    until(lambda: len(unit.journal("engine", "takes 1")) == 6, "each new engine takes it, too")
     assert not unit.journal("engine", "loads")
     assert "keeper: weights are in memory" in unit.read_output()
 
@@ -227,6 +229,7 @@ def test_an_instance_that_is_replaced_restarts_all_keepers(start: Start) -> None
 def test_a_drain_ends_keepers_last_and_leaves_nothing(start: Start) -> None:
     unit = start()
     unit.ready()
+    until(lambda: len(unit.journal("engine", "takes")) == 2, "both engines have begun")
     where = ("--http-address", f"127.0.0.1:{unit.port}", "--unit", unit.env["UNIT_ID"])
     drained = unitagent("drain", "--wait", *where)
     assert drained.returncode == 0, drained.stderr

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 
 from unitagent.core.model import shorten_list
 from unitagent.system import procfs, working_directory
+from unitagent.system.output_streams import STDERR
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
 from unitagent.workload.lifecycle import StopFailure
-from unitagent.workload.output_relay import STDERR, OutputRelay
+from unitagent.workload.output_relay import OutputRelay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
