@@ -263,8 +263,7 @@ async def _run_placed(
     _log_launch(dry_run)
     state = _make_first_state(settings, membership, dry_run)
     agent = Agent(state, log_context, settings.stall, settings.termination_log)
-    history_keeper = _make_history_keeper(settings, membership.history, state)
-    history = HistoryWriter(membership.history, state, history_keeper)
+    history = HistoryWriter(membership.history, state, _make_keeper(settings, membership.history, state))
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -328,7 +327,7 @@ def _make_first_state(settings: Settings, membership: Membership, launch: Launch
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
 
-def _make_history_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
+def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> HistoryKeeper | None:
     """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
     if not settings.has_embedded_store:
         return None
@@ -344,8 +343,8 @@ def _make_keeper_runner(
         return None
     from unitagent.agent.keeper_runner import KeeperProcess, KeeperRunner  # noqa: PLC0415 (few have one)
 
-    process = KeeperProcess(context.reaper, context.inherited_signals)
-    return KeeperRunner(launcher, metrics, agent.enqueue_event, process, warmer)
+    processes = KeeperProcess(context.reaper, context.inherited_signals)
+    return KeeperRunner(launcher, metrics, agent.enqueue_event, processes, warmer)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:
