@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 from functools import partial
 from multiprocessing.pool import Pool
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,13 @@ def test_every_guarantee_holds_with_keepers(pool: Pool, start: int) -> None:
     outcomes: list[Outcome] = pool.map(simulate_keepers, seeds, chunksize=5)
     bad = [f"seed {out.plan.seed}: {out.violations[0]}" for out in outcomes if out.violations]
     assert not bad
+
+
+@pytest.mark.parametrize(
+    ("seed", "profile"), [(403, {}), (1525, {}), (30110, {}), (20336, {"profile": Profile.MOMENTS})]
+)
+def test_a_world_that_went_wrong_with_a_numbered_spare_is_well(seed: int, profile: dict[str, Any]) -> None:
+    assert not simulate(seed, spares=1, **profile).violations
 
 
 def test_a_seed_is_one_story() -> None:

@@ -19,7 +19,7 @@ _KEEPER_FAILURES = {"vllm": "relaunch"}  # an engine that goes on serving; other
 
 def may_be_replaced(settings: Settings) -> bool:
     """Whether a spare may have taken the rank of this instance; with an embedded store there is none."""
-    return settings.spares > 0 and (settings.redis_url or settings.redis_url_file) is not None
+    return settings.spares > 0 and not settings.has_embedded_store
 
 
 def build_core_config(

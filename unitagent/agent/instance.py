@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,10 +28,10 @@ from unitagent.agent.process_context import ProcessContext, kill_former_workload
 from unitagent.agent.rank_claim import Claimant, SpareEntry, claim_free_rank
 from unitagent.agent.rank_search import NO_RANK, Claim, Spare
 from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
+from unitagent.agent.spare_setup import find_kind_of_spare, make_line, make_question, make_spare_list
 from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
 from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
-from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import Record
 from unitagent.core.state import State, initial_state
@@ -46,7 +46,6 @@ from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.store.registry import Registry
-from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.log import LogContext
 from unitagent.system.output_streams import STDERR, STDOUT
@@ -186,22 +185,18 @@ async def _stand_by(
     warmer: FileWarmer | None,
 ) -> Claim | None:
     """Claim a rank, and answer probes as a standby until there is one; None if the Unit is drained first."""
-    from unitagent.agent.standby import (  # noqa: PLC0415 (most have their rank)
-        StandbyAnswers,
-        find_kind_of_spare,
-        make_spare_line,
-    )
+    from unitagent.agent.standby import StandbyAnswers  # noqa: PLC0415 (most have their rank)
 
     settings = resolved.settings
     kind = find_kind_of_spare(resolved)
-    spares = _make_spare_list(settings, context, stores[-1])
-    line = make_spare_line(resolved, me)
+    spares = make_spare_list(settings, context, stores[-1])
+    line = make_line(resolved, me)
     claimant = Claimant(
         stores[0],
         me,
         guard=settings.guard,
         timing=settings.timing,
-        ask=_make_question(settings, me, context),
+        ask=make_question(settings, me, context),
         spare=kind,
         entry=None if kind is Spare.NONE else SpareEntry(spares, line, size=me.size, lease=settings.lease),
     )
@@ -216,26 +211,6 @@ async def _stand_by(
         _log.info("claimed rank %d", claimed.me.rank)
         await kill_former_workload(settings.unit, claimed.me.rank)
     return claimed
-
-
-def _make_question(
-    settings: Settings, me: Record, context: ProcessContext
-) -> Callable[[Record], Awaitable[ProbeResult]] | None:
-    """Make what asks who answers at the address of a record; None if agents cannot be asked."""
-    if not settings.http_port:
-        return None
-    peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
-    peers = Peers(peer_client, me.ip, settings.timing.peer_timeout, lambda *_: None)
-
-    async def ask(record: Record) -> ProbeResult:
-        return (await peers.ask_peer(record)).result
-
-    return ask
-
-
-def _make_spare_list(settings: Settings, context: ProcessContext, url: str | LocationSource) -> UnitSpares:
-    timeout = settings.timing.operation_timeout
-    return UnitSpares(settings.unit, url, size=settings.size, timeout=timeout, keys=context.keys)
 
 
 def _make_printable(hostname: str) -> str:
@@ -311,8 +286,8 @@ def _make_spare_watch(
     from unitagent.agent.spare_watch import SpareWatch  # noqa: PLC0415 (few Units have spares)
 
     return SpareWatch(
-        _make_spare_list(settings, context, membership.url),
-        _make_question(settings, membership.me, context),
+        make_spare_list(settings, context, membership.url),
+        make_question(settings, membership.me, context),
         size=settings.size,
         wanted=settings.spares,
         lease=settings.lease,

@@ -11,15 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from unitagent.agent.rank_claim import Claimant
-from unitagent.agent.rank_search import NO_RANK, Spare
+from unitagent.agent.rank_search import NO_RANK
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.observed_status import status_from_store
 from unitagent.core.probe_answers import NOT_HERE, OK, UNAVAILABLE, ProbeAnswer, ProbeCheck
 from unitagent.core.probe_paths import READY, TRAFFIC, Probe
-from unitagent.core.spares import Standby, describe_spares
+from unitagent.core.spares import describe_spares
 from unitagent.core.summary import summarize
 from unitagent.probes.metrics import Gauges, Metrics
-from unitagent.settings import Resolved, Settings
+from unitagent.settings import Settings
 from unitagent.store.protocol import UnitSnapshot
 
 if TYPE_CHECKING:
@@ -157,26 +157,3 @@ class StandbyAnswers:
     def dashboard(self) -> str:
         """Return what the page shows; never all Units of the store, which an agent with a rank shows."""
         return "off" if self._settings.dashboard == "off" else "unit"
-
-
-def make_spare_line(resolved: Resolved, me: Record) -> Standby:
-    """Make my line in the list of spares, with the number that I was given if that is one of theirs."""
-    number = resolved.texts["RANK_ID"]
-    given = int(number) if number.isdecimal() else 0
-    return Standby(
-        number=max(given, me.size),
-        incarnation=me.incarnation,
-        ip=me.ip,
-        port=me.port,
-        hostname=me.hostname,
-        since=time.time(),
-    )
-
-
-def find_kind_of_spare(resolved: Resolved) -> Spare:
-    """Whether an instance that has no rank for certain is a spare, and of which kind."""
-    if not resolved.settings.spares:
-        return Spare.NONE
-    if resolved.settings.rank is not None:
-        return Spare.HOME
-    return Spare.BEYOND if resolved.texts["RANK_ID"].isdecimal() else Spare.ANY
