@@ -9,6 +9,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from multiprocessing import Pool
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.mutants import MUTANTS, kill_mutant
 from tests.simulation.plan import Profile
 from tests.simulation.run import Outcome, simulate
@@ -25,15 +27,15 @@ def main() -> int:
     """Exit 1 when a seed broke a guarantee."""
     options = _parse_options()
     if options.seed is not None:
-        outcome = simulate(options.seed, told=options.story, **_list_changes(options.profile))
+        live = simulate_keepers if options.keepers else simulate
+        outcome = live(options.seed, told=options.story, **_list_changes(options.profile))
         print(*outcome.story, sep="\n")
         print(outcome.plan, *outcome.violations, f"well after {outcome.healed:.1f} s", sep="\n")
         return 1 if outcome.violations else 0
     if options.mutants:
         return _hunt_mutants(range(options.start, options.start + options.seeds), options.jobs)
-    return _simulate_many(
-        range(options.start, options.start + options.seeds), options.jobs, _list_changes(options.profile)
-    )
+    live = partial(simulate_keepers if options.keepers else simulate, **_list_changes(options.profile))
+    return _simulate_many(range(options.start, options.start + options.seeds), options.jobs, live)
 
 
 def _list_changes(profile: str | None) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--profile", choices=list(Profile), help="this kind of trouble, whatever a seed draws"
     )
+    parser.add_argument("--keepers", action="store_true", help="with keepers, in worlds that accept them")
     parser.add_argument("--story", action="store_true", help="tell it")
     parser.add_argument("--mutants", action="store_true", help="find the seed that kills each mutant")
     return parser.parse_args()
@@ -74,12 +77,12 @@ def _hunt_mutant(what: tuple[int, range]) -> tuple[int, int | None, str]:
     return (number, None, "") if outcome is None else (number, outcome.plan.seed, outcome.violations[0])
 
 
-def _simulate_many(seeds: range, jobs: int, changes: dict[str, Any]) -> int:
+def _simulate_many(seeds: range, jobs: int, live: Callable[[int], Outcome]) -> int:
     begun = time.monotonic()
     bad: list[Outcome] = []
     healed: list[float] = []
     with Pool(jobs) as pool:
-        for outcome in pool.imap(partial(simulate, **changes), seeds, chunksize=5):
+        for outcome in pool.imap(live, seeds, chunksize=5):
             healed.append(outcome.healed)
             if len(healed) % 1000 == 0:
                 print(f"{len(healed)} of {len(seeds)} seeds", file=sys.stderr, flush=True)

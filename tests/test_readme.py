@@ -33,8 +33,10 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OTHERS = {
     "UNIT_GENERATION",
     "UNIT_RANK_IPS",
+    "UNIT_KEEPER_GENERATION",
+    "UNIT_KEEPER_PORT",
     "UNIT_IMAGE",
-}  # the first two for the workload, the last for Compose
+}  # the last for Compose, the others for the workload
 FOLDERS = tuple(f"{name}/" for name in (".ci", "docker", "scripts", "tests", "unitagent"))
 
 

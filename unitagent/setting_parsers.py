@@ -47,6 +47,33 @@ def parse_text(value: str) -> str:
     return value
 
 
+def parse_command_line(value: str) -> tuple[str, ...]:
+    """Split a command into words as a shell does, without running one."""
+    import shlex  # noqa: PLC0415 (few have one)
+
+    words = tuple(shlex.split(parse_text(value)))
+    if not words:
+        raise ValueError(value)
+    return words
+
+
+def parse_readiness(value: str) -> str:
+    """Check how a keeper tells that it is ready; a port or a URL may hold placeholders."""
+    kind, separator, rest = parse_text(value).partition(":")
+    if not separator or not rest or kind not in {"http", "https", "tcp", "file", "log"}:
+        raise ValueError(value)
+    if kind == "log":
+        try:
+            re.compile(rest)
+        except re.error as error:
+            raise RefusalError(f"no regular expression: {error}") from None
+    if kind == "tcp" and "{" not in rest:
+        parse_port(rest)
+    if kind in _HTTP_SCHEMES and not rest.startswith("//"):
+        raise ValueError(value)
+    return value
+
+
 def parse_absolute_path(value: str) -> str:
     """Return an absolute path: a relative one would depend on where each process stands."""
     if not value.startswith("/"):

@@ -72,8 +72,8 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "the workload of an agent that leaves is being stopped, or gone": lambda s: s.with_shutdown(
         leaving=LEAVING
     ),
-    "a record says left only when its agent leaves and has no workload": lambda s: update_record(
-        s, left=True
+    "a record says left only when its agent leaves and has neither workload nor keeper": lambda s: (
+        update_record(s, left=True)
     ),
     "an agent whose job is complete leaves": lambda s: s.with_shutdown(completed=True),
     "only other members of the gang are suspected": lambda s: s.with_peers(suspects={1: "itself"}),
@@ -83,6 +83,15 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "a failure of its own does not leave a generation as it is": lambda s: s.with_workload(ended=FAILURE),
     "what is yet to be stored is there": lambda s: s.with_recovery(failure=None, failure_stored=False),
     "no end of a generation is counted before that generation": lambda s: s.with_recovery(counted=9),
+    "a record says what became of the keeper": lambda s: replace(s, config=replace(s.config, keepers=True)),
+    "a keeper that is not gone is one of a gang": lambda s: s.with_keeper(phase=WorkloadPhase.ALIVE),
+    "a keeper that is ready lives": lambda s: s.with_keeper(ready=True),
+    "a keeper without its main process is being stopped": lambda s: s.with_keeper(
+        gang=STRANGERS, phase=WorkloadPhase.MAIN_EXITED
+    ),
+    "a workload runs beside no other keeper than the one that its gang uses": lambda s: s.with_workload(
+        gang=replace(s.workload.gang or STRANGERS, keepers="1:1:x")
+    ).with_keeper(gang=STRANGERS, phase=WorkloadPhase.ALIVE),
 }
 
 

@@ -15,7 +15,7 @@ from unitagent.core.status import build_status
 KEYS = {
     "unit", "size", "guard", "phase", "generation", "restarts", "master_address", "master_port", "ready",
     "traffic", "draining", "failure", "store", "instances", "recovery", "conditions", "last_order", "budget",
-    "pause",
+    "pause", "keeper",
 }  # fmt: skip
 FAILURE = {"generation", "rank", "reason", "detail", "exit_code", "signal", "at"}
 INSTANCE = {

@@ -18,6 +18,9 @@ from unitagent.core import probe_answers
 from unitagent.core.decide import decide
 from unitagent.core.events import (
     Exchanged,
+    KeeperExited,
+    KeeperGone,
+    KeeperReady,
     PeerAnswered,
     PeersChecked,
     PortFound,
@@ -52,6 +55,8 @@ class Unit:
         strangers: ranks that have another secret than the rest.
         trouble: why the store does not answer whoever is cut off.
         slow: ranks whose stopped workloads end only when the test says so.
+        loading: ranks whose keepers are ready only when the test says so.
+        slow_keepers: ranks whose stopped keepers end only when the test says so.
         elsewhere: incarnations that answer, though they are none of these agents.
         unread: what the store answered to ranks that do not read it, which are the keys.
 
@@ -72,6 +77,8 @@ class Unit:
         self.refusing: set[int] = set()
         self.strangers: set[int] = set()
         self.slow: set[int] = set()
+        self.loading: set[int] = set()
+        self.slow_keepers: set[int] = set()
         self.elsewhere: set[str] = set()
         self.unread: dict[int, Reply | None] = {}
         self.trouble = "cut"
@@ -116,6 +123,18 @@ class Unit:
     def finish(self, rank: int) -> None:
         """A stopped workload's last process is gone."""
         self.tell(rank, WorkloadGone)
+
+    def load(self, rank: int) -> None:
+        """A keeper is ready."""
+        self.tell(rank, KeeperReady)
+
+    def crash_keeper(self, rank: int) -> None:
+        """The main process of a keeper ends by itself."""
+        self.tell(rank, KeeperExited, Exit(1, None))
+
+    def finish_keeper(self, rank: int) -> None:
+        """A stopped keeper's last process is gone."""
+        self.tell(rank, KeeperGone)
 
     def kill(self, rank: int) -> None:
         """The container is gone, without a word."""
@@ -195,6 +214,8 @@ class Unit:
                 self._put(rank, Spawned, 1000 + rank)
             case act.Stop():
                 self._stop(rank, action.grace)
+            case act.SpawnKeeper() | act.StopKeeper():
+                self._keep(rank, action)
             case act.Quit():
                 self.did.append(f"{rank} quit {action.code}")
                 self.codes[rank] = action.code
@@ -208,6 +229,18 @@ class Unit:
                 self.watched.append((rank, tuple(peer.rank for peer in action.peers)))
             case act.AwaitDrain():
                 self.did.append(f"{rank} await drain")
+
+    def _keep(self, rank: int, action: act.SpawnKeeper | act.StopKeeper) -> None:
+        match action:
+            case act.SpawnKeeper():
+                self.did.append(f"{rank} keep {action.gang.generation}")
+                if rank not in self.loading:
+                    self._put(rank, KeeperReady)
+            case act.StopKeeper():
+                self.did.append(f"{rank} end keeper {action.grace:g}")
+                if rank not in self.slow_keepers:
+                    self._put(rank, KeeperExited, Exit(None, 15))
+                    self._put(rank, KeeperGone)
 
     def _exchange(self, rank: int, request: act.Exchange) -> None:
         if rank in self.cut:

@@ -52,6 +52,23 @@ def test_rank_as_usual_overrules_the_environment() -> None:
     }
 
 
+def test_the_keeper_is_shown_beside_the_command() -> None:
+    environ = HERE | {"UNIT_GUARD": "true", "UNIT_FRAMEWORK": "vllm", "UNIT_KEEPER": "auto"}
+    seen = json.loads(run("env", "--command", "--format", "json", *VLLM, environ=environ).stdout)
+    assert seen["keeper"][:5] == ["vllm", "preload", "--model", "m", "--tensor-parallel-size"]
+    assert seen["command"][-2:] == ["--load-format", "ipc_cache"]
+    by_hand = {
+        "UNIT_FRAMEWORK": "none",
+        "UNIT_KEEPER": "keep '{MASTER_ENDPOINT}' a\\ b",
+        "UNIT_KEEPER_READY": "tcp:{MASTER_PORT}",
+    }
+    words = ("--", "serve", "{UNIT_KEEPER_PORT}")
+    seen = json.loads(run("env", "--command", "--format", "json", *words, environ=environ | by_hand).stdout)
+    assert (seen["keeper"], seen["command"]) == (["keep", "127.0.0.1:29400", "a b"], ["serve", "29400"])
+    text = run("env", "--command", *words, environ=environ | by_hand).stdout
+    assert "# the keeper, which starts before it: keep 127.0.0.1:29400 'a b'" in text
+
+
 CHECKS = {
     "startup_check": {"tcp_socket": {"port": 7}},
     "readiness_check": {"exec": {"command": ["./ready", "--token", "hush"]}, "period_seconds": 2},

@@ -24,6 +24,8 @@ OWN = {
     "owns_store",
     "epoch",
     "failure_grace",
+    "keepers",
+    "relaunch",
 }  # of the agent, and no variable's
 # One value for each variable that the core reads, other than its default.
 CHANGED = {
@@ -68,6 +70,18 @@ def test_the_core_gets_what_is_set() -> None:
     assert (config.rank, config.incarnation, config.health, config.probes) == (2, "mine", True, True)
     for name in set(SHARED) - {"rank"}:
         assert getattr(config, name) == getattr(settings, name) != default_of(FIELDS[name])
+
+
+@pytest.mark.parametrize(
+    ("framework", "policy", "relaunch"),
+    [("vllm", "", True), ("sglang", "", False), ("", "", False), ("vllm", "restart-unit", False),
+     ("", "relaunch", True)],
+)  # fmt: skip
+def test_what_the_death_of_a_keeper_means(framework: str, policy: str, relaunch: bool) -> None:
+    kept = {"UNIT_KEEPER": "k", "UNIT_KEEPER_READY": "tcp:1", "UNIT_GUARD": "true"}
+    settings = resolve({**kept, "UNIT_KEEPER_FAILURE": policy})
+    config = build_core_config(settings, record(0, "mine", size=1), health=False, framework=framework)
+    assert (config.keepers, config.relaunch) == (True, relaunch)
 
 
 def test_whether_this_agent_owns_the_store() -> None:

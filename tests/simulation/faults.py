@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from tests.simulation.moments import Moments
 from tests.simulation.plan import LARGE, Profile
 from tests.simulation.trouble import instances, network, settings, store
+from tests.simulation.trouble.keepers import schedule_keeper_faults
 from tests.simulation.trouble.pauses import schedule_pauses
 from tests.simulation.world import World
 from unitagent.core.model import OrderKind
@@ -63,6 +64,8 @@ def schedule_faults(world: World) -> None:
         world.schedule(1.5, settings.start_twin, world)
     _SCHEDULES[world.plan.profile](world)
     schedule_pauses(world)
+    if plan.keeper:
+        schedule_keeper_faults(world)
 
 
 def _draw_moment(world: World, least: float, share: float = 1.0) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from tests.simulation.claimant import Claimant
+from tests.simulation.keeper import Keeper
 from tests.simulation.resting import check_rest
 from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.agent.rank_search import Spare
@@ -19,6 +20,7 @@ from unitagent.core.events import (
     Exchanged,
     HealthChecked,
     HealthProbed,
+    KeeperGone,
     PeerAnswered,
     PeersChecked,
     PortFound,
@@ -82,6 +84,7 @@ class Instance:
         self.died: float | None = None
         self.code: int | None = None
         self.workload: Workload | None = None
+        self.keeper: Keeper | None = None
         self.watching: frozenset[str] = frozenset()
         self.names_until = world.now + world.rng.uniform(0.0, world.plan.names)
         self._backlog: list[tuple[Callable[..., Event], tuple[Any, ...]]] = []
@@ -218,6 +221,11 @@ class Instance:
         if self.workload is workload:
             self.handle_event(WorkloadGone)
 
+    def report_keeper_gone(self, keeper: Keeper) -> None:
+        """Nothing of this keeper is left."""
+        if self.keeper is keeper:
+            self.handle_event(KeeperGone)
+
     def signal(self) -> None:
         """SIGTERM to the agent."""
         if not self.alive:
@@ -242,7 +250,7 @@ class Instance:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
         touched = (self.touched if state.connected else isolation.last_contact(state)) - self.skew
-        if not state.up:
+        if not state.occupied:
             self._minded, self._fed = float("inf"), float("-inf")
         elif touched > self._fed and touched + world.timing.watchdog > world.now:
             if self._minded == float("inf"):
@@ -261,6 +269,8 @@ class Instance:
         self._minded = float("inf")
         if self.workload is not None:
             self.workload.kill_by_watchdog()
+        if self.keeper is not None:
+            self.keeper.kill_by_watchdog()
 
     def thaw(self) -> None:
         """SIGCONT: what came meanwhile is heard, not always in its order, and timers may come first."""
@@ -283,6 +293,8 @@ class Instance:
         self.alive, self.paused, self.died = False, False, self.world.now
         if self.workload is not None:
             self.workload.end_processes()
+        if self.keeper is not None:
+            self.keeper.end_processes()
 
     def stall_workload(self) -> None:
         """Its shell has found that the workload lives and cannot work."""
@@ -309,10 +321,8 @@ class Instance:
                 self._next_port = world.port()
                 facts = action.generation, port, self._next_port
                 world.schedule(rng.uniform(0.01, 0.1), self.handle_event, PortFound, *facts)
-            case act.Spawn():
-                self._spawn(action.gang)
-            case act.Stop():
-                self._stop(action.grace)
+            case act.Spawn() | act.Stop() | act.SpawnKeeper() | act.StopKeeper():
+                self._start_or_stop(action)
             case act.AwaitDrain():
                 world.schedule(rng.choice((0.0, 0.5, 3.0, 30.0)), self.handle_event, Drained)
             case act.Quit():
@@ -444,6 +454,23 @@ class Instance:
         if world.plan.mode is Mode.JOB:
             length = world.rng.uniform(3.0, 9.0) * world.plan.pace
             world.schedule(length, self.workload.exit, Exit(0, None))
+
+    def _start_or_stop(self, action: act.Spawn | act.Stop | act.SpawnKeeper | act.StopKeeper) -> None:
+        world = self.world
+        match action:
+            case act.Spawn():
+                self._spawn(action.gang)
+            case act.Stop():
+                self._stop(action.grace)
+            case act.SpawnKeeper():
+                world.watch.keepers.check_keeper_spawn(self, action.gang)
+                self.keeper = Keeper(self, action.gang)
+            case act.StopKeeper():
+                world.watch.keepers.check_keeper_stop(self)
+                if self.keeper is not None and self.keeper.alive:
+                    self.keeper.stop(action.grace)
+                else:
+                    world.schedule(0.01, self.handle_event, KeeperGone)
 
     def _draw_nature(self) -> Nature:
         rng, plan = self.world.rng, self.world.plan

@@ -69,13 +69,14 @@ class Memories:
 
     def _said_why(self, one: Instance, before: State, event: Event) -> None:
         """4: whoever ends the generation that it runs, with guard, says what has failed; unless it only
-        learned that it is over, or somebody was asked to stop.
+        learned that it is over, or somebody was asked to stop, or all keepers that it started are ready.
         """
         after, plan = one.state, self.watch.plan
         ran = before.in_gang and before.generation == before.me.generation and after.holds_rank
         ends = ran and after.generation > max(before.generation, _highest_generation(event))
         asked = before.shutdown != Shutdown() or after.shutdown != Shutdown()
-        if not ends or asked or not plan.guard or plan.mode is not Mode.SERVICE:
+        loaded = before.workload.gang is not None and self.watch.keepers.are_ready(before.workload.gang)
+        if not ends or asked or loaded or not plan.guard or plan.mode is not Mode.SERVICE:
             return
         failure = after.recovery.failure
         if failure is None or failure.generation < before.generation:

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 
 from tests.core import test_failures, test_forming, test_leases, test_start_late
 from tests.simulation import instance
+from tests.simulation.keeper_mutants import KEEPER_MUTANTS
+from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.run import Outcome, simulate
 from unitagent.agent import rank_search
 from unitagent.core import apply_event as facts
@@ -44,11 +46,12 @@ Rule = Callable[[State], Result]
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One wrong thing, and a seed whose world shows that it is wrong."""
+    """One wrong thing, and a seed whose world shows that it is wrong; ``world`` lives through a seed."""
 
     wrong: str
     patched: Callable[[], Any]
     killed_by: int = 0
+    world: Callable[[int], Outcome] = simulate
 
 
 def _patch_rule(old: Rule, new: Rule | None) -> Any:
@@ -648,6 +651,7 @@ MUTANTS = (
     Mutant("a Unit starts in a pause", _starts_in_a_pause, 47),
     Mutant("an instance rejoins in a pause", _rejoins_in_a_pause, 19),
     Mutant("a pause has no end", _a_pause_has_no_end, 31),
+    *(Mutant(wrong, patched, seed, simulate_keepers) for wrong, patched, seed in KEEPER_MUTANTS),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
 barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
@@ -780,7 +784,7 @@ def kill_mutant(mutant: Mutant, search: Iterable[int] = ()) -> Outcome | None:
     """
     for seed in (mutant.killed_by, *search):
         with apply_mutant(mutant):
-            outcome = simulate(seed)
-        if outcome.violations and not simulate(seed).violations:
+            outcome = mutant.world(seed)
+        if outcome.violations and not mutant.world(seed).violations:
             return outcome
     return None

@@ -59,6 +59,7 @@ class Plan:
         spares: instances beyond the size, which take the ranks of those that are lost. Where ranks are
             numbered, one that comes back to a rank that is taken is a spare as well.
         embedded: the store is in rank 0's container; no seed draws it, since seeds are kept for their worlds.
+        keeper: what a keeper's death means, ``restart-unit`` or ``relaunch``; empty for none, as in any seed.
 
     """
 
@@ -89,6 +90,7 @@ class Plan:
     faults_from: float
     faults_span: float
     embedded: bool = False
+    keeper: str = ""
     spares: int = 0
 
     @property
@@ -130,6 +132,8 @@ class Plan:
             drain=5.0,
             deregister=1.0,
             max_restarts=self.max_restarts,
+            keepers=bool(self.keeper),
+            relaunch=self.keeper == "relaunch",
             backoff=(0.0, 0.5, 1.0),
         )
 

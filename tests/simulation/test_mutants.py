@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.mutants import MUTANTS, RARE, Mutant, apply_mutant, kill_mutant
 from tests.simulation.run import simulate
 
@@ -17,9 +18,14 @@ def test_a_mutant_breaks_a_guarantee(mutant: Mutant) -> None:
     assert kill_mutant(mutant, SEARCH) is not None
 
 
-@pytest.mark.parametrize("seed", sorted({mutant.killed_by for mutant in MUTANTS}))
+@pytest.mark.parametrize("seed", sorted({one.killed_by for one in MUTANTS if one.world is simulate}))
 def test_the_same_world_is_well_with_the_real_core(seed: int) -> None:
     assert not simulate(seed).violations
+
+
+@pytest.mark.parametrize("seed", sorted({one.killed_by for one in MUTANTS if one.world is not simulate}))
+def test_the_same_world_with_keepers_is_well_with_the_real_core(seed: int) -> None:
+    assert not simulate_keepers(seed).violations
 
 
 @pytest.mark.parametrize(("mutant", "story"), RARE, ids=[mutant.wrong for mutant, _ in RARE])

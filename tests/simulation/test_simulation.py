@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.run import Outcome, simulate
 from tests.simulation.world import World
 
-SEEDS, MOMENTS, AT_ONCE, PROCESSES = 500, 300, 50, 2
+SEEDS, MOMENTS, KEEPERS, AT_ONCE, PROCESSES = 500, 300, 200, 50, 2
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,14 @@ def test_every_guarantee_holds(pool: Pool, start: int) -> None:
 def test_every_guarantee_holds_in_critical_moments(pool: Pool, start: int) -> None:
     seeds = range(start, start + AT_ONCE)
     outcomes: list[Outcome] = pool.map(partial(simulate, profile=Profile.MOMENTS), seeds, chunksize=5)
+    bad = [f"seed {out.plan.seed}: {out.violations[0]}" for out in outcomes if out.violations]
+    assert not bad
+
+
+@pytest.mark.parametrize("start", range(0, KEEPERS, AT_ONCE))
+def test_every_guarantee_holds_with_keepers(pool: Pool, start: int) -> None:
+    seeds = range(start, start + AT_ONCE)
+    outcomes: list[Outcome] = pool.map(simulate_keepers, seeds, chunksize=5)
     bad = [f"seed {out.plan.seed}: {out.violations[0]}" for out in outcomes if out.violations]
     assert not bad
 

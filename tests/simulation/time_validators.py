@@ -82,6 +82,7 @@ class Lookout:
         SIGKILL does not end at once, nobody can.
         """
         minded = one.workload is not None and one.workload.alive and not one.workload.killed
+        minded = minded or (one.keeper is not None and one.keeper.alive)
         alone = minded and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
         lasts = min(self.measure_duration("alone", one.incarnation, alone), one.clock - self._last_word(one))
         if lasts > self.world.bounds.isolated:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.simulation.endings import Endings
+from tests.simulation.keeper_validators import Keepers
 from tests.simulation.memory_validators import Memories
 from tests.simulation.pauses import Pauses
 from tests.simulation.plan import Plan
@@ -66,6 +67,7 @@ class Watch:
         self.memories = Memories(self)
         self.lookout = Lookout(self)
         self.pauses = Pauses(self)
+        self.keepers = Keepers(self)
 
     @property
     def plan(self) -> Plan:
@@ -126,6 +128,7 @@ class Watch:
     def check_spawn(self, one: Instance, gang: Gang) -> None:
         """A workload starts."""
         self.starts.check_spawn(one, gang)
+        self.keepers.check_spawn(one, gang)
         self.lookout.note_start(one)
 
     def check_stop(self, one: Instance, grace: float) -> None:
@@ -137,6 +140,7 @@ class Watch:
     def check_exit(self, one: Instance) -> None:
         """An agent ends by itself."""
         self.endings.check_exit(one)
+        self.keepers.check_exit(one)
 
     def died(self, one: Instance) -> None:
         """A container is about to end without a word."""

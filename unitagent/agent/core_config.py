@@ -14,6 +14,8 @@ from msgspec.structs import fields
 from unitagent.core.model import CoreConfig, Record
 from unitagent.settings import Settings
 
+_KEEPER_FAILURES = {"vllm": "relaunch"}  # an engine that goes on serving; others end with their keeper
+
 
 def may_be_replaced(settings: Settings) -> bool:
     """Whether a spare may have taken the rank of this instance; with an embedded store there is none."""
@@ -21,7 +23,7 @@ def may_be_replaced(settings: Settings) -> bool:
 
 
 def build_core_config(
-    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None
+    settings: Settings, me: Record, *, health: bool, failure_grace: float | None = None, framework: str = ""
 ) -> CoreConfig:
     """Return the core's settings of the agent with this record.
 
@@ -30,6 +32,7 @@ def build_core_config(
         me: the agent's own record.
         health: rank 0 has a health check.
         failure_grace: seconds from SIGTERM to SIGKILL after a failure; None for the setting's.
+        framework: that has completed the command; its keeper's death ends the engine, or does not.
 
     """
     computed: dict[str, Any] = {
@@ -40,6 +43,8 @@ def build_core_config(
         "claimed": settings.rank is None or may_be_replaced(settings),
         "failure_grace": failure_grace,
         "owns_store": me.rank == 0 and settings.has_embedded_store,
+        "keepers": settings.keeper is not None,
+        "relaunch": (settings.keeper_failure or _KEEPER_FAILURES.get(framework)) == "relaunch",
         "epoch": time.time() - time.monotonic(),
     }
     names = [field.name for field in fields(CoreConfig) if field.name not in computed]

@@ -34,10 +34,14 @@ _MAY_DIFFER = frozenset(
 
 
 def compute_fingerprint(
-    command: Sequence[str], settings: Mapping[str, str], environ: Mapping[str, str]
+    command: Sequence[str],
+    settings: Mapping[str, str],
+    environ: Mapping[str, str],
+    keeper: Sequence[str] = (),
 ) -> str:
-    """Return ``name=value`` for settings and ``name=hash`` for the command and the compared variables."""
+    """Return ``name=value`` for settings and ``name=hash`` for the commands and the compared variables."""
     words = [f"COMMAND={_hash_text(chr(0).join(command))}"]
+    words += [f"KEEPER={_hash_text(chr(0).join(keeper))}"] if keeper else []
     words += [f"{name}={text}" for name, text in settings.items()]
     words += [
         f"{name}={_hash_text(text)}" for name, text in sorted(environ.items()) if text and _is_compared(name)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
     from unitagent.agent.history_keeper import HistoryKeeper
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.spare_watch import SpareWatch
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStartScheduler
@@ -219,9 +220,9 @@ def _make_printable(hostname: str) -> str:
 
 def _fingerprint_settings(resolved: Resolved) -> str:
     """Fingerprint the user's command and environment, and the settings of the Unit."""
-    return compute_fingerprint(
-        resolved.settings.command, resolved.settings.uniform, merge_user_environment(resolved)
-    )
+    settings = resolved.settings
+    environ, keeper = merge_user_environment(resolved), settings.keeper or ()
+    return compute_fingerprint(settings.command, settings.uniform, environ, keeper)
 
 
 async def _run_placed(
@@ -255,6 +256,7 @@ async def _run_placed(
             hook=_make_hook(settings, context),
             evidence=_make_evidence(settings, context, membership, history),
             warm=warm,
+            keeper=_make_keeper_runner(context, launcher, metrics, agent, warmer),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -294,7 +296,8 @@ def _make_spare_watch(
 
 def _make_first_state(settings: Settings, membership: Membership, launch: Launch) -> State:
     me, has_check = membership.me, launch.health_probe is not None
-    config = build_core_config(settings, me, health=has_check, failure_grace=launch.restart_grace)
+    grace, framework = launch.restart_grace, launch.framework
+    config = build_core_config(settings, me, health=has_check, failure_grace=grace, framework=framework)
     state = initial_state(config, me, time.monotonic())
     return state if membership.took is None else rank_ownership.succeed_holder(state, membership.took)
 
@@ -306,6 +309,17 @@ def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> Hist
     from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
 
     return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
+
+
+def _make_keeper_runner(
+    context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent, warmer: FileWarmer | None
+) -> KeeperRunner | None:
+    if not agent.state.config.keepers:
+        return None
+    from unitagent.agent.keeper_runner import KeeperProcess, KeeperRunner  # noqa: PLC0415 (few have one)
+
+    processes = KeeperProcess(context.reaper, context.inherited_signals)
+    return KeeperRunner(launcher, metrics, agent.enqueue_event, processes, warmer)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:

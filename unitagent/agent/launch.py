@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from unitagent.agent.workload_health import (
     NO_COMMAND_CHECKS,
@@ -19,9 +20,11 @@ from unitagent.agent.workload_health import (
 from unitagent.core.model import Gang
 from unitagent.core.shutdown import LEADER_STOP_FRACTION
 from unitagent.discovery.platforms import find_rendezvous_variables
+from unitagent.errors import ConfigurationError
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
 from unitagent.settings import Resolved, Settings
+from unitagent.settings.variables import AUTO_KEEPER
 from unitagent.system import redaction, working_directory
 from unitagent.workload.environment import (
     GangInfo,
@@ -30,8 +33,10 @@ from unitagent.workload.environment import (
     explain_variables,
     fill_placeholders,
 )
+from unitagent.workload.leftovers import make_keeper_marker
 
 if TYPE_CHECKING:
+    from unitagent.agent.keeper_runner import KeeperLaunch
     from unitagent.frameworks.completer import CompletedCommand
     from unitagent.frameworks.interface import LaunchPlan, PhaseLine, RankContext
     from unitagent.frameworks.shell_text import PlainCommand
@@ -42,6 +47,7 @@ _UNKNOWN_HEALTH = (
     "drain does not wait for requests; set UNIT_HEALTH_URL (http://127.0.0.1:PORT/health) and "
     "UNIT_TRAFFIC_PORT"
 )
+_KEEPER_PORT = 29400  # of a keeper, in a dry run
 _LONGEST_COMMAND = 1000  # characters
 _ENDING = 1.0  # seconds that an engine takes to exit once it is idle
 NEVER_WARM = {  # the report of a start, where there is only one way to start
@@ -166,6 +172,12 @@ def _compute_shutdown_timeout(settings: Settings) -> int:
     return max(1, int(min(left, settings.restart_grace / 2)))
 
 
+def _find_keeper(gang: Gang) -> tuple[int, int] | None:
+    """Return generation and master port of the keepers that the gang's workload uses; None for none."""
+    generation, _, rest = (gang.keepers or "").partition(":")
+    return (int(generation), int(rest.partition(":")[0])) if rest else None
+
+
 class Launcher:
     """Turns the user's command and settings into a ``Launch`` for each gang."""
 
@@ -200,6 +212,11 @@ class Launcher:
         self._command_checks = command_checks
         self._defaults = defaults
 
+    @property
+    def ip(self) -> str:
+        """Our address."""
+        return self._ip
+
     @working_directory.in_start_directory()
     def prepare_launch(self, gang: Gang) -> Launch:
         """Complete command and environment for this rank of ``gang``.
@@ -209,10 +226,12 @@ class Launcher:
 
         """
         info = self._make_gang_info(gang)
-        env = build_environment({**self._defaults, **self._resolved.environment, **self._inherited}, info)
+        env = build_environment(self._list_variables(), info)
         argv = fill_placeholders(self._settings.command, {**env, "MASTER_ENDPOINT": info.master_endpoint})
         completed = self._complete_command(gang, argv, env)
         plan = completed.plan if completed else None
+        if self._settings.keeper == AUTO_KEEPER:
+            self._derive_keeper(plan)
         asked = self._build_probe(plan, {**env, **(plan.env if plan else {})})
         warnings = (*self._explain_literals(), *explain_pairs(self._settings.command, info))
         notices = (
@@ -250,6 +269,47 @@ class Launcher:
             framework=completed.framework if completed else "",
         )
 
+    @working_directory.in_start_directory()
+    def prepare_keeper(self, gang: Gang) -> KeeperLaunch:
+        """Complete the keeper's command and environment for this rank of ``gang``."""
+        from unitagent.agent.keeper_runner import KeeperLaunch  # noqa: PLC0415 (few Units have keepers)
+
+        info = replace(
+            self._make_gang_info(gang),
+            marker=make_keeper_marker(self._marker),
+            keeper=(gang.generation, gang.master_port),
+        )
+        env = build_environment(self._list_variables(), info)
+        values = {**env, "MASTER_ENDPOINT": info.master_endpoint}
+        words, ready = self._settings.keeper or (), self._settings.keeper_ready or ""
+        if words == AUTO_KEEPER:
+            completed = self._complete_command(gang, fill_placeholders(self._settings.command, values), env)
+            words, derived = self._derive_keeper(completed.plan if completed else None)
+            ready = ready or derived
+        return KeeperLaunch(fill_placeholders(words, values), env, *fill_placeholders([ready], values))
+
+    def _derive_keeper(self, plan: LaunchPlan | None) -> tuple[tuple[str, ...], str]:
+        """Return the command of the keeper that the framework has derived, and its readiness.
+
+        Raises:
+            ConfigurationError: it has derived none.
+
+        """
+        from unitagent.frameworks.command import is_shell_text  # noqa: PLC0415 (few derive a keeper)
+
+        if is_shell_text(tuple(self._settings.command)):
+            why = "COMMAND is a shell's text, whose variables the keeper would lack"
+            remedy = "write the engine's command itself, or the keeper's in UNIT_KEEPER"
+            raise ConfigurationError(f"UNIT_KEEPER=auto: {why}; {remedy}")
+        if plan is None or not plan.keeper:
+            why = "no keeper is known for this command"
+            remedy = "use vLLM or SGLang with UNIT_FRAMEWORK=vllm or sglang, or write the keeper's command"
+            raise ConfigurationError(f"UNIT_KEEPER=auto: {why}; {remedy}")
+        return plan.keeper, plan.keeper_ready
+
+    def _list_variables(self) -> dict[str, str]:
+        return {**self._defaults, **self._resolved.environment, **self._inherited}
+
     def prepare_dry_run(self, master: str | None = None) -> Launch:
         """Return what would run in a Unit whose other ranks are not known yet.
 
@@ -257,9 +317,21 @@ class Launcher:
             ConfigurationError: as :meth:`prepare_launch`.
 
         """
-        size = self._settings.size
+        return self.prepare_launch(self._make_stand_in(master, 29500))
+
+    def prepare_dry_keeper(self, master: str | None = None) -> KeeperLaunch | None:
+        """Return the keeper of such a Unit; None if it has none."""
+        if self._settings.keeper is None:
+            return None
+        return self.prepare_keeper(self._make_stand_in(master, _KEEPER_PORT))
+
+    def _make_stand_in(self, master: str | None, port: int) -> Gang:
+        """Make a gang of ranks that are not known yet."""
+        size, keepers = self._settings.size, None
+        if self._settings.keeper is not None:
+            keepers = f"1:{_KEEPER_PORT}:"
         ips = (self._ip if self._rank == 0 else master or self._ip, *(self._ip,) * (size - 1))
-        return self.prepare_launch(Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=29500))
+        return Gang(generation=1, incarnations=("",) * size, ips=ips, master_port=port, keepers=keepers)
 
     def _choose_restart_grace(self, plan: LaunchPlan) -> float | None:
         """Return the framework's grace after a failure, unless the user has set one."""
@@ -314,7 +386,14 @@ class Launcher:
             version=find_installed_version(framework, command.argv, command.env.get("PATH")),
             shutdown_timeout=_compute_shutdown_timeout(self._settings),
             traffic_port=self._settings.traffic_port,
+            keeper_port=self._choose_keeper_port(gang),
         )
+
+    def _choose_keeper_port(self, gang: Gang) -> int | None:
+        if self._settings.keeper != AUTO_KEEPER:
+            return None
+        running = _find_keeper(gang)
+        return gang.master_port if gang.starts_keepers or running is None else running[1]
 
     def _explain_unknown_health(
         self, asked: HealthProbePlan | None, completed: CompletedCommand | None
@@ -350,6 +429,7 @@ class Launcher:
             master_port=gang.master_port,
             rank_ips=gang.ips,
             marker=self._marker,
+            keeper=_find_keeper(gang),
         )
 
     def _build_probe(self, plan: LaunchPlan | None, env: Mapping[str, str]) -> HealthProbePlan | None:

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
 from unitagent.agent.launch import NEVER_WARM, Launch, Launcher
+from unitagent.agent.step_metrics import record_metrics
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -29,7 +30,6 @@ from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, describe_rank, has_news, make_failure
 from unitagent.core.state_parts import WorkloadPhase
-from unitagent.core.status import measure_recovery
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import FailedProbe, HealthVerdict
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from unitagent.agent.engine_starts import EngineStarts
     from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.hook import HookRunner
+    from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.workload.file_warmer import FileWarmer
     from unitagent.workload.output_log import OutputPage
@@ -74,6 +75,7 @@ class Components(Struct, frozen=True, kw_only=True):
     hook: HookRunner | None = None
     evidence: EvidenceTrigger | None = None
     warm: WarmStartScheduler | None = None
+    keeper: KeeperRunner | None = None
 
 
 class Agent:
@@ -114,10 +116,8 @@ class Agent:
         """Run until ``Quit``; return the exit code."""
         install_handlers(inherited, on_stop=self._on_signal, forward=self._components.workload.send_signal)
         self._tasks.keep_running(self._monitor_processes, _RETRY_PAUSE)
-        self._tasks.keep_running(
-            lambda: self._components.store.listen(lambda: self._enqueue_event(ev.StoreNotified)), _RETRY_PAUSE
-        )
-        self._enqueue_event(ev.Tick)
+        self._tasks.keep_running(lambda: self._components.store.listen(self.request_exchange), _RETRY_PAUSE)
+        self.enqueue_event(ev.Tick)
         code = None
         try:
             while code is None:
@@ -135,7 +135,7 @@ class Agent:
 
     def request_exchange(self) -> None:
         """Exchange records with the store at once."""
-        self._enqueue_event(ev.StoreNotified)
+        self.enqueue_event(ev.StoreNotified)
 
     @property
     def requests_in_flight(self) -> int | None:
@@ -173,21 +173,22 @@ class Agent:
         self._failure_output.remember_tail(self.state.me.generation, tail)
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
-            self._enqueue_event(
+            self.enqueue_event(
                 ev.StopAsked, signal.SIGINT
             )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
-        self._enqueue_event(ev.WorkloadExited, ended)
+        self.enqueue_event(ev.WorkloadExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
         """A watched peer's connection broke."""
-        self._enqueue_event(ev.PeerHungUp, rank, incarnation)
+        self.enqueue_event(ev.PeerHungUp, rank, incarnation)
 
     def _on_signal(self, number: int) -> None:
         if self._components.evidence is not None:
             self._components.evidence.end()
-        self._enqueue_event(ev.StopAsked, number)
+        self.enqueue_event(ev.StopAsked, number)
 
-    def _enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
+    def enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
+        """Take an event that happens now."""
         self._queue.put_nowait(kind(time.monotonic(), *facts))
 
     async def _next_event(self) -> tuple[ev.Event, float]:
@@ -196,7 +197,7 @@ class Agent:
         Ticks come when the next deadline is due, and often while something is going on.
         """
         loop, pause = asyncio.get_running_loop(), self._compute_pause()
-        timer = loop.call_later(pause, self._enqueue_event, ev.Tick)
+        timer = loop.call_later(pause, self.enqueue_event, ev.Tick)
         due = loop.time() + pause
         try:
             event = await self._queue.get()
@@ -239,7 +240,7 @@ class Agent:
         events = self._components.history.observe_step(before, self.state, actions)
         if self._components.hook is not None and events:
             self._components.hook.observe_events(self.state, events)
-        if self._components.warm is not None:
+        if self._components.warm is not None and not self.state.loads_keepers:
             self._components.warm.observe_step(self.state, self._launch)
         if self._engine is not None:
             self._engine.observe_step(self.state)
@@ -267,7 +268,7 @@ class Agent:
         after our last contact with anybody.
         """
         state = self.state
-        if state.up:
+        if state.occupied:
             last = self._beat if state.connected else isolation.last_contact(state)
             self._components.watchdog.extend_deadline(last, state.config.timing.watchdog)
         else:
@@ -280,16 +281,12 @@ class Agent:
             case act.Exchange():
                 self._tasks.start_task(
                     self._exchange_records(action),
-                    lambda error: self._enqueue_event(ev.StoreFailed, repr(error)),
+                    lambda error: self.enqueue_event(ev.StoreFailed, repr(error)),
                 )
-            case act.AskPeer():
-                self._tasks.start_task(
-                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
-                )
-            case act.CheckPeers():
-                self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
-            case act.WatchPeers():
-                self._components.peers.watch_peers(action.peers)
+            case act.AskPeer() | act.CheckPeers() | act.WatchPeers():
+                self._perform_peer_action(action)
+            case act.SpawnKeeper() | act.StopKeeper() if self._components.keeper is not None:
+                self._components.keeper.perform_action(action, self._tasks)
             case act.FindPort():
                 self._tasks.keep_running(lambda: self._find_master_port(action), _RETRY_PAUSE)
             case act.Spawn():
@@ -297,7 +294,7 @@ class Agent:
             case act.Stop():
                 self._begin_stop(action.grace)
             case act.AwaitDrain():
-                self._tasks.start_task(self._await_drain(), lambda _: self._enqueue_event(ev.Drained))
+                self._tasks.start_task(self._await_drain(), lambda _: self.enqueue_event(ev.Drained))
 
     def _log_action(self, action: act.Log) -> None:
         _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
@@ -317,30 +314,40 @@ class Agent:
         except StoreError as error:
             self._components.metrics.observe_store_error()
             _log.debug("%s", error)
-            self._enqueue_event(ev.StoreFailed, str(error))
+            self.enqueue_event(ev.StoreFailed, str(error))
         else:
             self._beat = began
             now = time.monotonic()
             self._components.metrics.observe_store_contact(now)
             self._components.metrics.observe_exchange(now - began)
-            self._enqueue_event(ev.Exchanged, reply)
+            self.enqueue_event(ev.Exchanged, reply)
 
     # the peers
+
+    def _perform_peer_action(self, action: act.AskPeer | act.CheckPeers | act.WatchPeers) -> None:
+        match action:
+            case act.AskPeer():
+                self._tasks.start_task(
+                    self._ask_peer(action), lambda _: self._report_answer(action, ev.ProbeResult.SILENT)
+                )
+            case act.CheckPeers():
+                self._tasks.start_task(self._check_peers(action), lambda _: self._report_no_answers(action))
+            case act.WatchPeers():
+                self._components.peers.watch_peers(action.peers)
 
     async def _ask_peer(self, action: act.AskPeer) -> None:
         self._report_answer(action, *await self._components.peers.ask_peer(action.peer))
 
     def _report_answer(self, action: act.AskPeer, *verdict: Any) -> None:
-        self._enqueue_event(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
+        self.enqueue_event(ev.PeerAnswered, action.peer.rank, action.peer.incarnation, *verdict)
 
     async def _check_peers(self, action: act.CheckPeers) -> None:
-        self._enqueue_event(
-            ev.PeersChecked, action.gang, await self._components.peers.check_peers(action.peers)
-        )
+        answers = await self._components.peers.check_peers(action.peers)
+        self.enqueue_event(ev.PeersChecked, action.gang, answers)
 
     def _report_no_answers(self, action: act.CheckPeers) -> None:
-        silent = dict.fromkeys((peer.incarnation for peer in action.peers), ev.ProbeResult.SILENT)
-        self._enqueue_event(ev.PeersChecked, action.gang, silent)
+        silent = {peer.incarnation: ev.ProbeResult.SILENT for peer in action.peers}
+        self.enqueue_event(ev.PeersChecked, action.gang, silent)
 
     # the workload
 
@@ -353,7 +360,7 @@ class Agent:
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
                 self._port, self._next_port = port, following
-                self._enqueue_event(ev.PortFound, action.generation, port, following)
+                self.enqueue_event(ev.PortFound, action.generation, port, following)
                 return
 
     def _choose_ports(self) -> tuple[int, int]:
@@ -363,9 +370,11 @@ class Agent:
         Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
         """
         ip = self.state.me.ip
-        port = find_master_port(ip, (self._port,), self._next_port)
+        kept = self.state.keeper.gang
+        used = (self._port,) if kept is None else (self._port, kept.master_port)
+        port = find_master_port(ip, used, self._next_port)
         try:
-            return port, find_master_port(ip, (self._port, port))
+            return port, find_master_port(ip, (*used, port))
         except OSError:
             return port, 0
 
@@ -390,11 +399,11 @@ class Agent:
             )
         except CommandError as error:
             _log.error("%s", error)
-            self._enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
+            self.enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
         self._follow_start(launch, gang.generation)
         report = None if self._components.warm is None else self._components.warm.starter.report
-        self._enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
+        self.enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
         self._components.metrics.observe_start(warm=report is not None and report.warm)
         self._monitor.start_probes(launch, health=self.state.config.health)
         _log.info("started process %d: %s", pid, launch.describe_command())
@@ -428,13 +437,13 @@ class Agent:
         stuck = await self._components.workload.stop(self._stop_grace)
         self._stopping = None
         if stuck is None:
-            self._enqueue_event(ev.WorkloadGone)
+            self.enqueue_event(ev.WorkloadGone)
         else:
-            self._enqueue_event(ev.WorkloadStuck, stuck.why)
+            self.enqueue_event(ev.WorkloadStuck, stuck.why)
 
     def _report_stop_failure(self, error: BaseException) -> None:
         self._stopping = None
-        self._enqueue_event(ev.WorkloadStuck, f"the workload could not be stopped: {error!r}")
+        self.enqueue_event(ev.WorkloadStuck, f"the workload could not be stopped: {error!r}")
 
     async def _monitor_processes(self) -> None:
         """Detect a workload that keeps running without a process that it needs."""
@@ -448,20 +457,20 @@ class Agent:
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
                 failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
-                self._enqueue_event(ev.WorkloadUnhealthy, failure)
+                self.enqueue_event(ev.WorkloadUnhealthy, failure)
 
     def _on_verdict(self, verdict: HealthVerdict) -> None:
         if not (verdict.healthy or verdict.fatal):
             _log.warning("no traffic until the readiness check passes again: %s", verdict.detail)
-        self._enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
+        self.enqueue_event(ev.HealthChecked, verdict.healthy, verdict.detail, verdict.fatal)
 
     def _on_probe(self, probe: FailedProbe) -> None:
         if probe.problem and probe.answered:
             self._components.metrics.observe_failed_check()
-        self._enqueue_event(ev.HealthProbed, probe.target, " ".join(probe.problem.split()), probe.answered)
+        self.enqueue_event(ev.HealthProbed, probe.target, " ".join(probe.problem.split()), probe.answered)
 
     def _on_stall(self, why: str) -> None:
-        self._enqueue_event(ev.WorkloadUnhealthy, self._make_failure(Reason.STALLED, why))
+        self.enqueue_event(ev.WorkloadUnhealthy, self._make_failure(Reason.STALLED, why))
 
     def _make_failure(self, reason: Reason, why: str, number: int | None = None) -> Failure:
         rank = self.state.config.rank
@@ -472,7 +481,7 @@ class Agent:
         inflight = self._launch.inflight if self._launch is not None else None
         if inflight is not None:
             await inflight.wait_idle()
-        self._enqueue_event(ev.Drained)
+        self.enqueue_event(ev.Drained)
 
     async def _close_components(self) -> None:
         if self._storing is not None:
@@ -485,14 +494,7 @@ class Agent:
         self._components.peers.close()
         if self._components.warm is not None:
             self._components.warm.close()
+        if self._components.keeper is not None:
+            await self._components.keeper.close(_LAST_WORDS)
         await self._components.workload.close(_LAST_WORDS)
         await self._components.store.close()
-
-
-def record_metrics(metrics: Metrics, before: State, now: State) -> None:
-    """Count a restart, and record the duration of a recovery that has just finished."""
-    failure, marks = now.recovery.failure, now.recovery.timestamps
-    if now.recovery.counted != before.recovery.counted and failure is not None:
-        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
-    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
-        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))

@@ -27,6 +27,7 @@ from unitagent.agent.store_setup import (
 from unitagent.discovery.network import find_instance_address
 from unitagent.errors import UnitAgentError
 from unitagent.settings import Resolved
+from unitagent.settings.variables import AUTO_KEEPER
 from unitagent.system import working_directory
 from unitagent.system.addresses import explain_other_master_address, refuse_unreachable_listener
 from unitagent.system.interface_variables import find_misleading_variables
@@ -86,6 +87,8 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
     settings = resolved.settings
     with working_directory.in_start_directory():
         command.check_command(settings.command, os.environ)
+        if settings.keeper is not None and settings.keeper != AUTO_KEEPER:
+            command.check_command(settings.keeper, os.environ)
     address = await find_instance_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await run_in_thread_or_here(

@@ -78,6 +78,18 @@ class Stop(Struct, frozen=True):
     grace: float
 
 
+class SpawnKeeper(Struct, frozen=True):
+    """Start the keeper as a member of this gang; ends with ``KeeperReady``, or ``KeeperExited``."""
+
+    gang: Gang
+
+
+class StopKeeper(Struct, frozen=True):
+    """Stop the keeper as ``Stop`` does the workload. Ends with ``KeeperGone`` or ``KeeperStuck``."""
+
+    grace: float
+
+
 class AwaitDrain(Struct, frozen=True):
     """Report with ``Drained`` when no request is in flight."""
 
@@ -129,4 +141,17 @@ class Quit(Struct, frozen=True):
     why: str
 
 
-Action = Exchange | FindPort | CheckPeers | WatchPeers | AskPeer | Spawn | Stop | AwaitDrain | Log | Quit
+Action = (
+    Exchange
+    | FindPort
+    | CheckPeers
+    | WatchPeers
+    | AskPeer
+    | Spawn
+    | Stop
+    | SpawnKeeper
+    | StopKeeper
+    | AwaitDrain
+    | Log
+    | Quit
+)

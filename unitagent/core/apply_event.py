@@ -16,6 +16,10 @@ from unitagent.core.events import (
     Exchanged,
     HealthChecked,
     HealthProbed,
+    KeeperExited,
+    KeeperGone,
+    KeeperReady,
+    KeeperStuck,
     PeerAnswered,
     PeerHungUp,
     PeersChecked,
@@ -33,6 +37,7 @@ from unitagent.core.events import (
 )
 from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
 from unitagent.core.failures import apply_workload_exit
+from unitagent.core.keepers import apply_keeper_event
 from unitagent.core.leases import Leases
 from unitagent.core.model import Failure, InstanceState, Reason, Record, Reply
 from unitagent.core.plausibility import drop_implausible
@@ -67,6 +72,8 @@ def apply_event(state: State, event: Event) -> State:
             return apply_peer_answer(state, event)
         case PeerHungUp():
             return apply_hang_up(state, event)
+        case KeeperReady() | KeeperExited() | KeeperGone() | KeeperStuck():
+            return apply_keeper_event(state, event)
         case _:
             return _apply_workload_event(state, event)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from unitagent.core import keepers
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
@@ -22,7 +23,7 @@ from unitagent.core.gang_checks import (
     find_unproven,
 )
 from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
-from unitagent.core.probe_answers import describe_absence
+from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
 from unitagent.core.state import (
@@ -142,7 +143,7 @@ def _predict_roster(state: State) -> list[Record]:
     """
     last, generation = state.workload.gang, state.me.generation
     others = sorted((*gang_members(state), state.me), key=lambda record: record.rank)
-    if last is None or len(others) != state.config.size:
+    if last is None or len(others) != state.config.size or not keepers.are_keepers_alike(others):
         return []
     leader = others[0]
     port = leader.master_port if leader.generation == generation else leader.next_port
@@ -162,6 +163,7 @@ def build_gang(generation: int, roster: list[Record]) -> Gang:
         incarnations=tuple(record.incarnation for record in roster),
         ips=tuple(record.ip for record in roster),
         master_port=roster[0].master_port,
+        keepers=keepers.find_keepers(roster),
     )
 
 
@@ -175,12 +177,14 @@ def start_late(state: State) -> Result:
     if not (named and roster and state.store.current and is_still_mine(state)):
         return state, ()
     started = [one for one in shown.values() if one.gang == named and one.state.started]
-    if not any(_is_present(state, one) for one in started):
+    if not any(is_present(state, one) for one in started):
         return state, ()
     gang = build_gang(state.me.generation, list(roster))
     rebuilt = {one.rank for one in roster if _was_replaced(shown.get(one.rank), one)}
+    if gang.id != named or not keepers.has_keepers_of(state, gang):
+        return state, ()
     replaced = state.config.rank in rebuilt  # while I slept: the instance that has my rank now may run
-    if gang.id != named or replaced or (rebuilt and state.config.guard):
+    if replaced or (rebuilt and state.config.guard):
         return state, ()
     others = (one for one in roster if one.rank != state.config.rank)
     lost = {one.rank: one for one in others if not _is_newer(shown.get(one.rank), one)}
@@ -215,6 +219,9 @@ def advance_barrier(state: State) -> Result:
 
 def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     """One step with all ranks at my barrier: confirm their gang, start."""
+    if not keepers.are_keepers_alike(roster):  # some have yet to end
+        apart = any(record.state.started and record.gang != state.me.gang for record in roster)
+        return (_propose_new_generation(state) if apart else state), ()
     gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
@@ -250,10 +257,10 @@ def _shows_the_present(state: State, roster: list[Record]) -> bool:
     contact, joined = state.store.leases.contact, state.store.joined
     if state.workload.gang is None and contact is not None and joined is not None and contact <= joined:
         return True
-    return all(_is_present(state, one) for one in roster if one.rank != state.config.rank)
+    return all(is_present(state, one) for one in roster if one.rank != state.config.rank)
 
 
-def _is_present(state: State, member: Record) -> bool:
+def is_present(state: State, member: Record) -> bool:
     """Whether it has come or beaten in this contact, or I do not read its heartbeats."""
     leases, one = state.store.leases, member.incarnation
     return leases.is_unknown(one) or leases.is_present(one)
@@ -390,8 +397,10 @@ def start_workload(state: State, gang: Gang) -> Result:
         exit_code=None,
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened; {where}", "barrier")
-    return state, (*opened, Spawn(gang), WatchPeers(watched_peers(state)))
+    what = " for the keepers" if gang.starts_keepers else ""
+    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
+    state, spawn = keepers.start_keeper(state, gang) if gang.starts_keepers else (state, (Spawn(gang),))
+    return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
 
 def _reset_for_start(state: State, gang: Gang) -> State:
@@ -430,7 +439,9 @@ def report_missing(state: State) -> Result:
 
 
 def explain_missing(state: State) -> str:
-    """What keeps the barrier closed, in words."""
+    """What keeps the barrier closed, in words; for a workload these may be its keepers."""
+    if state.loads_keepers:
+        return describe_loading(state)
     if state.workload.cut_off and state.workload.alone and not state.connected:
         return state.workload.alone  # how the others are is not known
     everybody = {**state.store.records, state.config.rank: state.me}
@@ -445,6 +456,7 @@ def explain_missing(state: State) -> str:
     )
     parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
+    parts += keepers.explain_keepers(state, there)
     if not state.connected:
         parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:

@@ -83,7 +83,7 @@ def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] 
             return "Draining", f"draining{by}", end.asked if end.draining is None else end.draining
         case Phase.FORMING:
             return "Forming", explain_missing(state), state.barrier.entered or state.started
-        case Phase.RESTARTING if state.up:
+        case Phase.RESTARTING if state.up and not state.loads_keepers:
             return "Stopping", "the workload of the last generation stops", state.recovery.timestamps.failed
         case Phase.RESTARTING:
             began = state.recovery.timestamps.failed

@@ -12,7 +12,8 @@ be missed. Each rule applies only in some stages of an agent's life (:class:`sta
 What the rules guarantee, and where:
 
 1. No process of an older workload is alive when an agent enters a generation (``barrier.enter_generation``
-   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets).
+   needs ``WorkloadPhase.GONE``, which only the event ``WorkloadGone`` sets, and the end of a generation that
+   started keepers and no workload).
 2. A generation starts when all ranks have confirmed the same gang, in one snapshot of the store
    (``barrier.advance_barrier``) that is more than its memory of an earlier time, or when another member
    that confirmed it has started, since that one saw such a snapshot (``barrier.start_late``). The gang's
@@ -42,6 +43,7 @@ from unitagent.core import (
     gang_checks,
     health_log,
     isolation,
+    keeper_rules,
     plausibility,
     probe_answers,
     rank_ownership,
@@ -223,8 +225,8 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rank_ownership.log_joined, EVER - JOINING),
     (plausibility.warn_implausible, EVER),
     (isolation.log_store_outage, EVER),
-    (isolation.ask_status_peers, IN_GANG | LEAVING),
-    (isolation.stop_when_isolated, RUNNING | STOPPING | DRAINING | LEAVING),
+    (isolation.ask_status_peers, AT_BARRIER | IN_GANG | LEAVING),  # at a barrier for the keeper's sake
+    (isolation.stop_when_isolated, AT_BARRIER | RUNNING | STOPPING | DRAINING | LEAVING),
     (failure_detector.ask_quiet_members, IN_GANG | LEAVING),
     (failure_detector.publish_lost, IN_GANG | LEAVING),
     (failure_detector.look_at_deadlines, IN_GANG | LEAVING),
@@ -234,6 +236,8 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (restart_pause.end_pause, EVER - JOINING),
     (failures.leave_with_leader, IN_GANG - DRAINING),
     (failures.end_generation, IN_GANG - DRAINING),
+    (keeper_rules.finish_loading, RUNNING),
+    (keeper_rules.report_dead_keeper, AT_BARRIER),
     (restart_budget.learn_charges, STAYING - JOINING),
     (restart_budget.fail_together, STAYING - JOINING),
     (failures.report_own_isolation, ISOLATED | DRAINING | LEAVING),
@@ -247,6 +251,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (shutdown.leave_without_workload, STAYING),
     (failures.complete_job, RUNNING | ISOLATED),
     (restart_budget.count_restart, STOPPING | ISOLATED | DRAINING),
+    (keeper_rules.end_keeper, EVER - JOINING),
     (shutdown.leave_unit, LEAVING),
     (rejoin.admit_rejoined, IN_GANG | LEAVING),
     (rejoin.rejoin_generation, STAYING - JOINING - RUNNING),

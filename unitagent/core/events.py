@@ -182,6 +182,32 @@ class WorkloadUnhealthy(Struct, frozen=True):
     failure: Failure
 
 
+class KeeperReady(Struct, frozen=True):
+    """The keeper holds what the workload needs."""
+
+    now: float
+
+
+class KeeperExited(Struct, frozen=True):
+    """The keeper's main process has ended; its descendants may still run."""
+
+    now: float
+    exit: Exit
+
+
+class KeeperGone(Struct, frozen=True):
+    """No process of the keeper is left."""
+
+    now: float
+
+
+class KeeperStuck(Struct, frozen=True):
+    """Some process of the keeper cannot be killed; ``detail`` says which."""
+
+    now: float
+    detail: str
+
+
 class Drained(Struct, frozen=True):
     """No request is in flight any more."""
 
@@ -211,6 +237,10 @@ Event = (
     | HealthChecked
     | HealthProbed
     | WorkloadUnhealthy
+    | KeeperReady
+    | KeeperExited
+    | KeeperGone
+    | KeeperStuck
     | Drained
     | StopAsked
 )

@@ -24,6 +24,7 @@ from unitagent.core.actions import Action, Level
 from unitagent.core.events import WorkloadExited
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.failure_detector import find_lost_member
+from unitagent.core.keepers import has_loaded
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -199,7 +200,11 @@ def _fail_alone(state: State, failure: Failure) -> Result:
 
 
 def startup_deadline(state: State) -> float:
-    """By when my workload has to be healthy; infinity if it has been, or if there is no health check."""
+    """By when my workload has to be healthy; infinity if it has been, or if there is no health check. By when
+    my keeper has to be ready, if it is loading.
+    """
+    if state.config.startup > 0 and state.loads_keepers and not state.keeper.ready:
+        return state.keeper.since + state.config.startup
     starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
     if state.config.startup <= 0 or not starting or state.workload.proven:
         return float("inf")
@@ -211,9 +216,9 @@ def _find_startup_timeout(state: State) -> Failure | None:
         return None
     limit = f"{state.config.startup:g} s (UNIT_STARTUP_SECONDS)"
     me = describe_rank(state, state.config.rank)
-    return make_failure(
-        state, state.config.rank, Reason.STARTUP_TIMEOUT, f"{me} was not healthy within {limit}"
-    )
+    what = "its keeper was not ready" if state.loads_keepers else "was not healthy"
+    why = f"{me}{':' if state.loads_keepers else ''} {what} within {limit}"
+    return make_failure(state, state.config.rank, Reason.STARTUP_TIMEOUT, why)
 
 
 def report_own_isolation(state: State) -> Result:
@@ -229,7 +234,7 @@ def report_own_isolation(state: State) -> Result:
 
 def start_recovery_timing(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.superseded and state.shutdown.draining is None
+    over = state.in_gang and state.superseded and state.shutdown.draining is None and not has_loaded(state)
     if not over or state.recovery.timestamps.generation == state.me.generation:
         return state, ()
     failure = state.recovery.failure

@@ -28,6 +28,7 @@ class EventKind(StrEnum):
     GENERATION = "generation"  # an instance is at the barrier of a new one
     BARRIER = "barrier"  # it has opened
     STATE = "state"  # of an instance
+    KEEPER = "keeper"  # of an instance: it started, is ready, or has ended
     READY = "ready"  # the Unit serves
     ENGINE = "engine"  # what the start of rank 0's engine was made of
     FAILURE = "failure"  # the first of a generation
@@ -213,6 +214,17 @@ def _derive_start(before: State, after: State) -> Derived:
         )
 
 
+def _derive_keeper(before: State, after: State) -> Derived:
+    old, new, me = before.keeper, after.keeper, _describe_self(after)
+    if new.gang is not None and new.gang is not old.gang:
+        yield EventKind.KEEPER, f"{me} starts its keeper in generation {new.gang.generation}"
+    if new.ready and not old.ready:
+        took = f"{after.now - new.since:.1f} s after its start"
+        yield EventKind.KEEPER, f"{me}: its keeper is ready, {took}"
+    if new.gang is None and old.gang is not None:
+        yield EventKind.KEEPER, f"{me}: its keeper of generation {old.gang.generation} has ended"
+
+
 def _derive_ready(before: State, after: State) -> Derived:
     marks = after.recovery.timestamps
     if after.config.rank == 0 and marks.ready is not None and before.recovery.timestamps.ready != marks.ready:
@@ -259,6 +271,7 @@ _RULES = (
     _derive_generation,
     _derive_barrier,
     _derive_start,
+    _derive_keeper,
     _derive_ready,
     _derive_drain,
     _derive_isolation,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from unitagent.core.keepers import set_keeper
 from unitagent.core.model import InstanceState
 from unitagent.core.restart_budget import MOST_CHARGES
 from unitagent.core.state import Stage, State, find_stage
@@ -150,7 +151,7 @@ def _leaving_ends_the_workload(state: State) -> bool:
 
 
 def _left_for_good(state: State) -> bool:
-    return not state.me.left or (state.shutdown.leaving is not None and not state.up)
+    return not state.me.left or (state.shutdown.leaving is not None and not state.occupied)
 
 
 def _completed_is_leaving(state: State) -> bool:
@@ -178,6 +179,29 @@ def _unstored_failure_exists(state: State) -> bool:
 def _counts_no_future(state: State) -> bool:
     recovery = state.recovery
     return max(recovery.counted, recovery.timestamps.generation) <= state.generation
+
+
+def _publishes_its_keeper(state: State) -> bool:
+    return not state.config.keepers or set_keeper(state) == state
+
+
+def _keeper_has_gang(state: State) -> bool:
+    return (state.keeper.gang is None) == (state.keeper.phase is WorkloadPhase.GONE)
+
+
+def _ready_keeper_lives(state: State) -> bool:
+    return not state.keeper.ready or state.keeper.phase is WorkloadPhase.ALIVE
+
+
+def _keeper_over_is_stopped(state: State) -> bool:
+    return state.keeper.phase is not WorkloadPhase.MAIN_EXITED
+
+
+def _uses_its_keeper(state: State) -> bool:
+    """Whether a workload that was told to use keepers started while its own was ready; it may end later."""
+    gang, mine = state.workload.gang, state.keeper.gang
+    started = state.up and gang is not None and bool(gang.keepers)
+    return not started or gang is None or mine is None or mine.id == gang.keepers
 
 
 Invariant = Callable[[State], bool]
@@ -210,11 +234,16 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_has_reason_to_hurry, "no agent hurries without being asked to stop"),
     (_asked_without_workload_leaves, "an agent that was asked to stop and has no workload leaves"),
     (_leaving_ends_the_workload, "the workload of an agent that leaves is being stopped, or gone"),
-    (_left_for_good, "a record says left only when its agent leaves and has no workload"),
+    (_left_for_good, "a record says left only when its agent leaves and has neither workload nor keeper"),
     (_completed_is_leaving, "an agent whose job is complete leaves"),
     (_suspects_members_only, "only other members of the gang are suspected"),
     (_asks_now_and_then, "each open question has a time before which it is not asked again"),
     (_own_failure_moves_on, "a failure of its own does not leave a generation as it is"),
     (_unstored_failure_exists, "what is yet to be stored is there"),
     (_counts_no_future, "no end of a generation is counted before that generation"),
+    (_publishes_its_keeper, "a record says what became of the keeper"),
+    (_keeper_has_gang, "a keeper that is not gone is one of a gang"),
+    (_ready_keeper_lives, "a keeper that is ready lives"),
+    (_keeper_over_is_stopped, "a keeper without its main process is being stopped"),
+    (_uses_its_keeper, "a workload runs beside no other keeper than the one that its gang uses"),
 )

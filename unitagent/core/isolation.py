@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Level, Log, Stop
 from unitagent.core.failure_detector import ask_peers, may_ask
+from unitagent.core.keepers import stop_keeper_at_once
 from unitagent.core.leases import NEVER, find_neighbours
 from unitagent.core.model import InstanceState, Record, format_ranks
 from unitagent.core.state import (
@@ -47,7 +48,7 @@ def ask_status_peers(state: State) -> Result:
     """While the store is away or slow, ask the peers that can tell me about the Unit, once per
     heartbeat.
     """
-    if _is_in_touch(state) or not state.up or not state.config.probes:
+    if _is_in_touch(state) or not state.occupied or not state.config.probes:
         return state, ()
     due = tuple(peer for peer in _list_peers_to_ask(state) if may_ask(state, peer.rank))
     if not due:
@@ -87,12 +88,17 @@ def _list_witnesses(state: State) -> list[Record]:
 
 def stop_when_isolated(state: State) -> Result:
     """Isolated from the store and from all witnesses for a lease: stop without grace."""
-    if state.workload.cut_off or not state.up or not is_isolated(state):
+    if state.workload.cut_off or not state.occupied or not is_isolated(state):
         return state, ()
     alone = explain_isolation(state)
+    state, actions = stop_keeper_at_once(state)
+    if not state.up:
+        why = f"cut off, {alone}: the keeper is stopped at once, since others may replace this rank"
+        return state, (*log(Level.ERROR, why), *actions) if actions else ()
     why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
     state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
-    return update_record(state, state=InstanceState.STOPPING), (Log(Level.ERROR, why, "isolated"), Stop(0.0))
+    state = update_record(state, state=InstanceState.STOPPING)
+    return state, (Log(Level.ERROR, why, "isolated"), Stop(0.0), *actions)
 
 
 def explain_isolation(state: State) -> str:

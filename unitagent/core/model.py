@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
+from unitagent.core.keeper_record import KeeperRecord
 from unitagent.core.timing import Timing
 
 YEAR = 366 * 86400 * 10**6  # microseconds; an order that far ahead of the store's clock is forged or corrupt
@@ -154,6 +155,7 @@ class Record(Struct, frozen=True, kw_only=True):
         trouble_at: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
         charges: Restarts within the budget window, oldest first; in the record they outlive the container.
+        keeper: Its keeper; not in the record at all where the Unit has none.
 
     """
 
@@ -188,6 +190,7 @@ class Record(Struct, frozen=True, kw_only=True):
     trouble_at: float = 0.0
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
+    keeper: KeeperRecord | UnsetType = UNSET
 
     def outranks(self, other: Record) -> bool:
         """Whether this is the later tenure of the rank; equal ones are told apart by their
@@ -390,6 +393,8 @@ class Gang(Struct, frozen=True, kw_only=True, dict=True):
         incarnations: By rank.
         ips: Addresses, by rank.
         master_port: Port that rank 0 chose for this generation.
+        keepers: Id of the gang whose keepers its workload uses; empty if this gang starts keepers, and no
+            workload; None where the Unit has no keepers.
 
     """
 
@@ -397,19 +402,28 @@ class Gang(Struct, frozen=True, kw_only=True, dict=True):
     incarnations: tuple[str, ...]
     ips: tuple[str, ...]
     master_port: int
+    keepers: str | None = None
 
     @cached_property
     def id(self) -> str:
         """The fencing token: generation, port and a hash of the roster, short because every record carries
         it; kept, because all records are compared with it.
         """
-        roster = hashlib.sha256(",".join(self.incarnations).encode(errors="surrogateescape")).hexdigest()
+        words = ",".join(self.incarnations)
+        if self.keepers is not None:
+            words = f"{words};{self.keepers}"
+        roster = hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()
         return f"{self.generation}:{self.master_port}:{roster[:32]}"
 
     @property
     def master_address(self) -> str:
         """Address of rank 0."""
         return self.ips[0]
+
+    @property
+    def starts_keepers(self) -> bool:
+        """Whether its members start their keepers, and no workload."""
+        return self.keepers == ""
 
 
 class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
@@ -428,6 +442,8 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
         health: Rank 0's workload has a health check.
         claimed: The rank was claimed; there may be others to claim.
         owns_store: This agent runs the store, so an empty store has forgotten nobody but my predecessor.
+        keepers: Each rank has a keeper, which outlives generations.
+        relaunch: The death of a keeper ends no generation: it is replaced with the next restart.
         store_timeout: For the first contact with the store.
         lease: Without a sign of life for this long an instance counts as lost.
         heartbeat: Between two heartbeats.
@@ -457,6 +473,8 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     health: bool = False
     claimed: bool = False
     owns_store: bool = False
+    keepers: bool = False
+    relaunch: bool = False
     store_timeout: float = 60.0
     lease: float = 5.0
     heartbeat: float = 1.0

@@ -97,6 +97,7 @@ def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[s
         "store": {"connected": True, "since": None},
         "instances": instances,
         "recovery": empty_recovery(),
+        "keeper": None,
         "conditions": _list_conditions(instances, leader, phase, ready=ready),
     }
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from unitagent.core.model import InstanceState, format_age
+from unitagent.core.keepers import list_unready
+from unitagent.core.model import InstanceState, format_age, format_ranks
 from unitagent.core.restart_pause import describe_pause, is_paused
 from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
 
@@ -52,9 +53,17 @@ def _check_workload(state: State) -> ProbeCheck:
     me = state.me
     serving = state.in_gang and me.state.serving and state.generation == me.generation
     why = f"the workload of rank {me.rank} is not up: {me.state}"
+    if state.loads_keepers:
+        why = f"the workload of rank {me.rank} is not up: {describe_loading(state)}"
     if me.pause is not None and is_paused(state):
         why += f"; {describe_pause(state, me.pause)}"
     return ProbeCheck("workload", serving, why)
+
+
+def describe_loading(state: State) -> str:
+    """For which keepers the workload waits, and since when."""
+    age = format_age(state.now - state.keeper.since)
+    return f"the keepers of {format_ranks(list_unready(state))} are not ready, {age} after their start"
 
 
 def _check_ranks(state: State) -> ProbeCheck:

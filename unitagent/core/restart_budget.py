@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from unitagent.core.actions import Level
 from unitagent.core.exits import ExitCode
+from unitagent.core.keepers import has_loaded
 from unitagent.core.model import Charge, InstanceState, Record, Restart, find_last_failure
 from unitagent.core.state import Result, State, gang_members, log, request_exit, update_record
 
@@ -30,7 +31,7 @@ def count_restart(state: State) -> Result:
     ):
         return state, ()
     state = state.with_recovery(counted=state.me.generation)
-    if state.shutdown.draining is not None:
+    if state.shutdown.draining is not None or has_loaded(state):
         return state, ()
     state = update_record(state, restarts=state.me.restarts + 1)
     if not _was_asked_for(state, state.me.generation):

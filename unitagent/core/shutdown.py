@@ -13,8 +13,9 @@ What SIGTERM or SIGINT does, in order:
    still answers. All of it fits into the stop grace.
 4. On the action ``Stop``, ``agent.loop`` has ``workload.lifecycle`` send SIGTERM, and SIGKILL once its grace
    is over (at once on ranks whose engine ignores SIGTERM).
-5. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
-6. Ranks that drained without being asked to stop do not end: they enter the next generation
+5. The keeper stops once the workload has, if there is one (:func:`keeper_rules.end_keeper`).
+6. :func:`leave_unit` publishes the last record, so that the rank is free at once, and quits with 0.
+7. Ranks that drained without being asked to stop do not end: they enter the next generation
    (``barrier.enter_generation``) and wait at its barrier for a replacement of those that left.
 """
 
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode, signal_name
 from unitagent.core.failure_detector import NOT_SERVING
+from unitagent.core.keepers import leave_loading
 from unitagent.core.model import InstanceState, Mode, Reason, Record
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
@@ -182,6 +184,8 @@ def stop_ended_generation(state: State) -> Result:
     if state.workload.phase is WorkloadPhase.STOPPING or not state.up:
         return state, ()
     over = state.superseded and state.shutdown.draining is None
+    if state.loads_keepers and (over or state.shutdown.leaving):
+        return leave_loading(state), ()
     if over or state.shutdown.leaving or state.workload.phase is WorkloadPhase.MAIN_EXITED:
         return _stop_workload(state, _choose_restart_grace(state))
     return state, ()
@@ -199,20 +203,25 @@ def _choose_restart_grace(state: State) -> float:
 
 def request_rebuild(state: State) -> Result:
     """A process cannot be killed: only the platform can remove it, by rebuilding the container."""
-    if not state.workload.stuck or (
-        state.shutdown.leaving and state.shutdown.leaving.code == ExitCode.RECREATE
-    ):
+    stuck = state.workload.stuck or state.keeper.stuck
+    if not stuck or (state.shutdown.leaving and state.shutdown.leaving.code == ExitCode.RECREATE):
         return state, ()
-    why = f"{state.workload.stuck}; this container must be rebuilt"
+    why = f"{stuck}; this container must be rebuilt"
     return request_exit(state.with_shutdown(leaving=None), ExitCode.RECREATE, why), ()
+
+
+def is_left_running(state: State) -> bool:
+    """Whether something of the workload or of the keeper runs that can be stopped yet."""
+    workload = state.up and not state.workload.stuck
+    return workload or (state.keeper.phase is not WorkloadPhase.GONE and not state.keeper.stuck)
 
 
 def leave_unit(state: State) -> Result:
     """Give my rank back in the store, so that it is free at once, then end."""
     leaving = state.shutdown.leaving
-    if leaving is None or (state.up and not state.workload.stuck):
+    if leaving is None or is_left_running(state):
         return state, ()
-    if state.fenced or state.workload.stuck or not state.joined or was_taken(state):
+    if state.fenced or state.workload.stuck or state.keeper.stuck or not state.joined or was_taken(state):
         return state, _build_quit(state)
     if leaving.until == float("inf"):
         leaving = replace(leaving, until=_farewell_until(state))

@@ -16,10 +16,12 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level, Log
 from unitagent.core.exits import ExitCode
+from unitagent.core.keeper_record import KeeperRecord
 from unitagent.core.leases import NEVER, find_neighbours
 from unitagent.core.model import CoreConfig, Failure, Mode, Reason, Record
 from unitagent.core.state_parts import (
     Barrier,
+    KeeperView,
     Leaving,
     PeerEvidence,
     Recovery,
@@ -30,7 +32,7 @@ from unitagent.core.state_parts import (
 )
 from unitagent.core.timing import takeover_after
 
-T = TypeVar("T", StoreView, Barrier, WorkloadView, PeerEvidence, Shutdown, Recovery)
+T = TypeVar("T", StoreView, Barrier, WorkloadView, KeeperView, PeerEvidence, Shutdown, Recovery)
 SMALL_UNIT = 8  # instances; up to here all watch all
 ALL_BEATS = 32  # instances; in larger Units each agent reads only the heartbeats it judges
 
@@ -49,6 +51,7 @@ class State(Struct, frozen=True, kw_only=True):
         store: The store as of its last answer.
         barrier: The barrier at which I wait.
         workload: The workload on this instance.
+        keeper: The keeper on this instance.
         peers: What the peers answered.
         shutdown: The shutdown of the Unit, or of this agent.
         recovery: Failures and restarts.
@@ -65,6 +68,7 @@ class State(Struct, frozen=True, kw_only=True):
     store: StoreView = field(default_factory=StoreView)
     barrier: Barrier = field(default_factory=Barrier)
     workload: WorkloadView = field(default_factory=WorkloadView)
+    keeper: KeeperView = field(default_factory=KeeperView)
     peers: PeerEvidence = field(default_factory=PeerEvidence)
     shutdown: Shutdown = field(default_factory=Shutdown)
     recovery: Recovery = field(default_factory=Recovery)
@@ -87,6 +91,11 @@ class State(Struct, frozen=True, kw_only=True):
         """The state with changes to the workload view."""
         workload = _replace_changed(self.workload, changes)
         return self if workload is self.workload else replace(self, workload=workload)
+
+    def with_keeper(self, **changes: Any) -> State:
+        """The state with changes to the keeper view."""
+        keeper = _replace_changed(self.keeper, changes)
+        return self if keeper is self.keeper else replace(self, keeper=keeper)
 
     def with_peers(self, **changes: Any) -> State:
         """The state with changes to the evidence about peers."""
@@ -130,6 +139,16 @@ class State(Struct, frozen=True, kw_only=True):
     def up(self) -> bool:
         """Whether any process of my workload may be alive."""
         return self.workload.phase is not WorkloadPhase.GONE
+
+    @property
+    def occupied(self) -> bool:
+        """Whether any process of my workload or of my keeper may be alive."""
+        return self.up or self.keeper.phase is not WorkloadPhase.GONE
+
+    @property
+    def loads_keepers(self) -> bool:
+        """Whether my current generation is one that starts keepers; then nothing else is up in it."""
+        return self.in_gang and self.workload.gang is not None and self.workload.gang.starts_keepers
 
     @property
     def in_gang(self) -> bool:
@@ -183,6 +202,8 @@ def has_news(before: State, now: State) -> bool:
 
 def initial_state(config: CoreConfig, me: Record, now: float) -> State:
     """The state of an agent that has just started."""
+    if config.keepers:
+        me = replace(me, keeper=KeeperRecord())
     return State(config=config, me=me, started=now, now=now, store=StoreView(next_beat=now))
 
 

@@ -1,4 +1,4 @@
-"""The six parts of an agent's :class:`~unitagent.core.state.State`.
+"""The seven parts of an agent's :class:`~unitagent.core.state.State`.
 
 All are frozen; the state's ``with_…`` methods make changed copies. Times are seconds on this agent's
 monotonic clock. In the comments of the core, "I" is this agent.
@@ -207,6 +207,27 @@ class WorkloadView(Struct, frozen=True, kw_only=True):
     cut_off: bool = False
     alone: str = ""
     opened: int = 0
+
+
+class KeeperView(Struct, frozen=True, kw_only=True):
+    """The keeper on this instance; its record follows from this (:func:`keepers.set_keeper`).
+
+    Attributes:
+        gang: The gang with which it started; None if no process of it is left.
+        phase: What is left of it.
+        ready: It holds what the workload needs.
+        since: When it started.
+        grace: Seconds that it got to end, when last told to stop.
+        stuck: Which of its processes cannot be killed; empty for none.
+
+    """
+
+    gang: Gang | None = None
+    phase: WorkloadPhase = WorkloadPhase.GONE
+    ready: bool = False
+    since: float = 0.0
+    grace: float = 0.0
+    stuck: str = ""
 
 
 class PeerEvidence(Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from unitagent.core import probe_answers
+from unitagent.core.keepers import list_unready
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -18,6 +19,7 @@ from unitagent.core.model import (
 )
 from unitagent.core.restart_pause import earliest_start, is_paused
 from unitagent.core.state import State, reported_lost
+from unitagent.core.state_parts import WorkloadPhase
 
 
 def build_status(state: State) -> dict[str, Any]:
@@ -48,6 +50,7 @@ def build_status(state: State) -> dict[str, Any]:
         "store": {"connected": state.connected, "since": since},
         "instances": [_describe_instance(state, rank, lost) for rank in range(state.config.size)],
         "recovery": measure_recovery(state),
+        "keeper": describe_keeper(state),
         "conditions": list_conditions(state, phase, since),
     }
 
@@ -84,9 +87,12 @@ def find_phase(state: State) -> Phase:
         return Phase.COMPLETED
     if probe_answers.is_draining(state):
         return Phase.DRAINING
-    if state.in_gang and state.generation == state.me.generation and (state.me.state.started or state.done):
+    here = state.in_gang and state.generation == state.me.generation and not state.loads_keepers
+    if here and (state.me.state.started or state.done):
         return Phase.RUNNING
-    return Phase.FORMING if state.workload.gang is None else Phase.RESTARTING
+    gang = state.workload.gang
+    began = gang is not None and not (gang.starts_keepers and not state.me.restarts)
+    return Phase.RESTARTING if began else Phase.FORMING
 
 
 def format_failure(failure: Failure | None) -> dict[str, Any] | None:
@@ -120,6 +126,28 @@ def _describe_pause(state: State) -> dict[str, Any] | None:
     if state.me.pause is None or not is_paused(state):
         return None
     return format_pause(state.me.pause, state.recovery.paused_until + state.config.epoch)
+
+
+def describe_keeper(state: State) -> dict[str, Any] | None:
+    """The keeper on this instance, and which ranks have none that is ready; None without ``UNIT_KEEPER``."""
+    if not state.config.keepers:
+        return None
+    gang = state.keeper.gang
+    return {
+        "state": find_keeper_state(state),
+        "generation": None if gang is None else gang.generation,
+        "master_port": None if gang is None else gang.master_port,
+        "since": None if gang is None else round(state.keeper.since + state.config.epoch, 3),
+        "not_ready": list_unready(state),
+    }
+
+
+def find_keeper_state(state: State) -> str:
+    """``absent``, ``loading``, ``ready`` or ``stopping``."""
+    view = state.keeper
+    if view.phase is WorkloadPhase.ALIVE:
+        return "ready" if view.ready else "loading"
+    return "absent" if view.phase is WorkloadPhase.GONE else "stopping"
 
 
 def measure_budget(state: State) -> dict[str, float | None]:

@@ -27,6 +27,8 @@ class RankContext:
         shutdown_timeout: whole seconds that the engine may spend on requests in flight after SIGTERM; 0 when
             unset.
         traffic_port: where requests come in, if the user has set it; else None.
+        keeper_port: the keepers' port at rank 0, free with 7 above it, if a keeper is to be derived from the
+            engine's command (``UNIT_KEEPER=auto``); else None.
 
     """
 
@@ -43,6 +45,7 @@ class RankContext:
     folder: str | None = None
     shutdown_timeout: int = 0
     traffic_port: int | None = None
+    keeper_port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,8 @@ class LaunchPlan:
         phase_lines: lines of its output that tell how far its start is; all that fit a line count, in their
             order.
         notices: sentences to show once, at the start.
+        keeper: the command that holds what the engine takes from it, where ``keeper_port`` asks for one.
+        keeper_ready: how to tell that it is ready, as ``UNIT_KEEPER_READY`` says it.
 
     """
 
@@ -110,6 +115,8 @@ class LaunchPlan:
     warm_modules: tuple[str, ...] = ()
     phase_lines: tuple[PhaseLine, ...] = ()
     notices: tuple[str, ...] = ()
+    keeper: tuple[str, ...] = ()
+    keeper_ready: str = ""
 
 
 class Framework(Protocol):

@@ -86,6 +86,10 @@ class SgLang:
             warm_modules=_WARM,
             phase_lines=_PHASE_LINES,
         )
+        if context.keeper_port is not None:
+            from unitagent.frameworks.weight_cache import add_sglang_keeper  # noqa: PLC0415 (few have one)
+
+            plan = add_sglang_keeper(plan, split_assumed(plan.argv, SGLANG) or command, context)
         return _add_endpoints(plan, (*command.all_words, *added)) if context.rank == 0 else plan
 
 

@@ -189,14 +189,25 @@ class Vllm:
         if command is None:
             return LaunchPlan(argv=argv)
         command = replace(command, file_words=read_config_flags(command.words, context.folder))
-        if context.size == 1:
-            return _add_endpoints(_plan_alone(context, argv), command, health=True)
-        if _runs_on_ray(command):
-            return _plan_on_ray(context, command, env)
-        return _plan_native(context, command, env)
+        plan = _plan_rank(context, command, argv, env)
+        if context.keeper_port is None:
+            return plan
+        from unitagent.frameworks.weight_cache import add_vllm_keeper  # noqa: PLC0415 (few have one)
+
+        return add_vllm_keeper(plan, split_assumed(plan.argv, VLLM) or command, context)
 
 
 FRAMEWORK: Framework = Vllm()
+
+
+def _plan_rank(
+    context: RankContext, command: SplitCommand, argv: tuple[str, ...], env: Mapping[str, str]
+) -> LaunchPlan:
+    if context.size == 1:
+        return _add_endpoints(_plan_alone(context, argv), command, health=True)
+    if _runs_on_ray(command):
+        return _plan_on_ray(context, command, env)
+    return _plan_native(context, command, env)
 
 
 def _plan_alone(context: RankContext, argv: tuple[str, ...]) -> LaunchPlan:

@@ -31,6 +31,8 @@ _PLATFORMS = "the rendezvous of {} would be the same in every generation"
 _STAND_INS = {
     "MASTER_PORT": "stands in for a port that is free on rank 0 in each generation",
     "UNIT_GENERATION": "stands in for the Unit's current generation",
+    "UNIT_KEEPER_GENERATION": "stands in for the generation that started the keepers",
+    "UNIT_KEEPER_PORT": "stands in for the keepers' port on rank 0",
     "UNIT_RANK_IPS": "this instance's address stands in for the other ranks' addresses",
     "PET_MASTER_PORT": "MASTER_PORT, for torchrun",
 }
@@ -47,6 +49,7 @@ class DryRun:
         removed: variable that the workload does not get -> why.
         health: rank 0's health check and its source; None if there is none.
         start: ``warm`` or ``cold``, and why.
+        keeper: the command line of the keeper; empty for none.
 
     """
 
@@ -57,6 +60,7 @@ class DryRun:
     removed: Mapping[str, str]
     health: tuple[str, str] | None = None
     start: tuple[str, str] = ("cold", _WARM_OFF)
+    keeper: Sequence[str] = ()
 
 
 def format_dry_run(plan: DryRun, form: str) -> str:
@@ -76,6 +80,7 @@ def _format_json(plan: DryRun) -> str:
         "removed": dict(plan.removed),
         "start": dict(zip(("kind", "why"), plan.start, strict=True)),
         "health": dict(zip(("asked", "source"), plan.health, strict=True)) if plan.health else None,
+        "keeper": list(redaction.redact_words(plan.keeper)) if plan.keeper else None,
     }
     return json.dumps(fields, indent=2)
 
@@ -91,6 +96,8 @@ def _format_shell(plan: DryRun) -> str:
     rows += [(f"# start: {plan.start[0]}", plan.start[1])] if plan.start[1] != _WARM_OFF else []
     width = max((len(left) for left, _ in rows), default=0)
     lines = [f"{left:<{width}}  # {why}" for left, why in rows]
+    keeper = shlex.join(redaction.redact_words(plan.keeper))
+    lines += [f"# the keeper, which starts before it: {keeper}"] if keeper else []
     return "\n".join([*lines, shlex.join(redaction.redact_words(plan.argv))])
 
 
@@ -112,6 +119,7 @@ def plan_launch(resolved: Resolved) -> DryRun:
     defaults = choose_defaults(resolved, interface[0], settings.rank, _warn)
     launcher = Launcher(resolved, settings.rank, interface, marker="", defaults=defaults)
     launch = launcher.prepare_dry_run(settings.master_address)
+    keeper = launcher.prepare_dry_keeper(settings.master_address)
     for notice in launch.notices:
         _warn(notice)
     return DryRun(
@@ -122,6 +130,7 @@ def plan_launch(resolved: Resolved) -> DryRun:
         removed=_list_removed(launch.env, resolved),
         health=(launch.health_probe.description, launch.health_probe.origin) if launch.health_probe else None,
         start=_explain_start(resolved.settings.warm, launch),
+        keeper=keeper.argv if keeper is not None else (),
     )
 
 

@@ -78,6 +78,8 @@ class Metrics:
         self._restarts: Counter[tuple[str, str]] = Counter()
         self._exits: Counter[tuple[str]] = Counter()
         self._starts: Counter[tuple[str]] = Counter()
+        self._keeper_starts = 0
+        self._keeper_exits: Counter[tuple[str]] = Counter()
         self._recoveries = Histogram(BUCKETS)
         self._stages: dict[tuple[str], float] = {}
         self._exchanges = Histogram(EXCHANGE_BUCKETS)
@@ -98,6 +100,14 @@ class Metrics:
     def observe_exit(self, code: int) -> None:
         """Count an end of the workload; ``code`` as a shell reports it (128 + signal)."""
         self._exits[(str(code),)] += 1
+
+    def observe_keeper_start(self) -> None:
+        """Count a start of the keeper."""
+        self._keeper_starts += 1
+
+    def observe_keeper_exit(self, code: int) -> None:
+        """Count an end of the keeper; ``code`` as a shell reports it."""
+        self._keeper_exits[(str(code),)] += 1
 
     def observe_recovery(self, total: float, stages: Mapping[str, float | None] | None = None) -> None:
         """Count a recovery that took ``total`` seconds, and what each of its stages took."""
@@ -159,6 +169,9 @@ class Metrics:
         yield _make_gauge("lease_age_seconds", "Time since the last sign of life of a rank.", ages, "rank")
         failed = (status["failure"] or {}).get("at")
         yield _make_number("last_failure_timestamp_seconds", "When the last failure happened.", failed)
+        keeper = status.get("keeper") or {}
+        ready = keeper["state"] == "ready" if keeper else None
+        yield _make_number("keeper_ready", "Whether the keeper on this instance is ready.", ready)
         files = status.get("warm_files") or {}
         sizes = [((kind,), files[f"{kind}_bytes"]) for kind in ("total", "read", "resident") if files]
         yield _make_gauge("warm_files_bytes", "Files of UNIT_WARM_FILES.", sizes, "kind")
@@ -219,6 +232,10 @@ class Metrics:
         yield _make_counter("workload_starts", text, self._starts, "kind")
         text = "Failed health checks of rank 0's workload, those while it loads included."
         yield _make_counter("health_check_failures", text, {(): self._failed_checks})
+        starts = {(): self._keeper_starts}
+        yield _make_counter("keeper_starts", "Starts of the keeper on this instance.", starts)
+        text = "Ends of the keeper on this instance, by exit code."
+        yield _make_counter("keeper_exits", text, self._keeper_exits, "code")
         yield _make_counter("reaped", "Orphans reaped.", {(): self._reaped})
         yield _make_counter("store_errors", "Exchanges without an answer.", {(): self._store_errors})
         meaning = "Time until the store answered an exchange."

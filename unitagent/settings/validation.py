@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent import setting_parsers
 from unitagent.core import timing
-from unitagent.settings.variables import VARIABLES
+from unitagent.core.model import Mode, Restart
+from unitagent.settings.variables import AUTO_KEEPER, VARIABLES
 from unitagent.system.limits import MAX_PORT
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def find_conflicts(
     yield from _check_password(raw)
     yield from _check_lease(raw, parsed)
     yield from _check_stop_times(raw, parsed)
+    yield from _check_keeper(raw, parsed)
     if identity:
         yield from _check_rank_and_size(raw, parsed, platform)
         yield from _check_store(raw, parsed)
@@ -75,6 +77,28 @@ def _check_stop_times(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterato
             "other two together, so that the workload still gets SIGTERM; lower them, or raise "
             "UNIT_STOP_GRACE_SECONDS (but keep it below the container's own grace)"
         )
+
+
+def _check_keeper(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterator[str]:
+    """A keeper belongs to a service that is restarted as a whole, in place: it outlives no container."""
+    if "UNIT_KEEPER" not in raw:
+        for name in ("UNIT_KEEPER_READY", "UNIT_KEEPER_FAILURE"):
+            if name in raw:
+                yield f"{_describe_value(raw, name)} without UNIT_KEEPER: set UNIT_KEEPER, or unset {name}"
+        return
+    if "UNIT_KEEPER_READY" not in raw and parsed.get("UNIT_KEEPER") != AUTO_KEEPER:
+        yield (
+            f"UNIT_KEEPER_READY missing: {_describe_value(raw, 'UNIT_KEEPER')} is set, but not how to tell "
+            "that it is ready; set UNIT_KEEPER_READY to a URL, tcp:PORT, file:PATH or log:PATTERN"
+        )
+    wanted = (
+        ("UNIT_GUARD", True, "true", "its rendezvous is collective, so that no rank can rejoin alone"),
+        ("UNIT_MODE", Mode.SERVICE, "service", "a job ends with its workload"),
+        ("UNIT_RESTART", Restart.INPLACE, "inplace", "it does not outlive its container"),
+    )
+    for name, value, text, why in wanted:
+        if name in raw and parsed.get(name, value) != value:
+            yield f"{_describe_value(raw, name)} with UNIT_KEEPER: must be {text}, since {why}"
 
 
 def _check_rank_and_size(

@@ -83,11 +83,12 @@ class Variable:
         """Return a value of this variable in a form that is safe for logs, errors and ``unitagent env``."""
         if self.kind is SECRET:
             return redaction.HIDDEN
-        if self.kind is SHELL:
+        if self.kind in (SHELL, COMMAND_LINE):
             return redaction.redact_text(text)
         return setting_parsers.redact_url(text) if self.kind in (STORE, URL) else text
 
 
+AUTO_KEEPER = ("auto",)  # UNIT_KEEPER, to be derived from COMMAND
 _FLAGS = {"UNIT_ID": "--unit", "RANK_ID": "--rank"}
 
 NAME = ValueType(setting_parsers.parse_name, "1 to 128 of the characters A-Z a-z 0-9 . _ - (but not . or ..)")
@@ -120,6 +121,8 @@ PAUSES = ValueType(
     setting_parsers.parse_durations, "a comma-separated list of seconds, each from 0 to 31536000"
 )
 INTERFACE = ValueType(setting_parsers.parse_interface, "the full name of one network interface, such as eth0")
+COMMAND_LINE = ValueType(setting_parsers.parse_command_line, "one line, whose words are quoted as in a shell")
+READINESS = ValueType(setting_parsers.parse_readiness, "a URL, tcp:PORT, file:PATH or log:REGULAR-EXPRESSION")
 ADDRESS = ValueType(setting_parsers.parse_address, "an IP address that the other instances can reach")
 HOST = ValueType(setting_parsers.parse_host, "an IP address or a DNS name, without a port")
 LISTEN = ValueType(
@@ -391,6 +394,19 @@ class Settings:
     )
     warm_modules: tuple[str, ...] | None = _workload(
         "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
+    )
+
+    keeper: tuple[str, ...] | None = _workload(
+        "UNIT_KEEPER", COMMAND_LINE, "outlives generations; auto: the weight daemon of vLLM or SGLang"
+    )
+    keeper_ready: str | None = _workload(
+        "UNIT_KEEPER_READY", READINESS, "how to tell that it is ready", known="by framework, with auto"
+    )
+    keeper_failure: str | None = _workload(
+        "UNIT_KEEPER_FAILURE",
+        _one_of("restart-unit", "relaunch"),
+        "its death restarts the Unit, or it is started again with the next restart",
+        known="relaunch with vLLM, else restart-unit",
     )
 
     evidence: float = _output(

@@ -26,6 +26,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from unitagent.core.history import HistoryEvent
@@ -215,6 +216,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "restarts": 0 <= record.restarts <= MAX_EXACT,
         "netns": not record.netns or is_valid_id(record.netns),
         "gang": not record.gang or is_valid_id(record.gang),
+        "keeper": record.keeper is UNSET or not record.keeper.gang or is_valid_id(record.keeper.gang),
         "hostname": _is_text(record.hostname, _LONGEST_NAME),
         "revision": _is_text(record.revision, _LONGEST_TEXT),
         "fingerprint": _WORDS.fullmatch(record.fingerprint) is not None,

@@ -22,15 +22,20 @@ MARKER = "UNIT_AGENT"
 OF_GENERATION = frozenset(
     {
         "MASTER_ADDRESS", "MASTER_PORT", "MASTER_ADDR", "PET_MASTER_ADDR", "PET_MASTER_PORT",
-        "JAX_COORDINATOR_ADDRESS", "UNIT_GENERATION", "UNIT_RANK_IPS",
+        "JAX_COORDINATOR_ADDRESS", "UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_KEEPER_GENERATION",
+        "UNIT_KEEPER_PORT",
     }
 )  # fmt: skip
 """Variables that another generation may have other values of."""
 
+_OURS = (MARKER, "UNIT_KEEPER_GENERATION", "UNIT_KEEPER_PORT")
 _REMOVED = ("UNIT_REDIS_URL", "UNIT_REDIS_URL_FILE", "UNIT_SECRET", "UNIT_SECRET_FILE")
 
 # Not ${RANK_ID}: that is a shell variable, which has the same value.
-_NAMES = "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION)"
+_NAMES = (
+    "(RANK_ID|UNIT_SIZE|MASTER_ADDRESS|MASTER_PORT|MASTER_ENDPOINT|RANK_IP|COMM_IFNAME|UNIT_GENERATION"
+    "|UNIT_KEEPER_GENERATION|UNIT_KEEPER_PORT)"
+)
 _PLACEHOLDER = re.compile(rf"(?<!\$)\{{{_NAMES}\}}")
 # As shells and Kubernetes write a variable; Kubernetes only knows those of the pod's spec.
 _VARIABLE = re.compile(rf"\$(?:{_NAMES}\b|\{{{_NAMES}\}}|\({_NAMES}\))")
@@ -49,6 +54,7 @@ class GangInfo(Struct, frozen=True, kw_only=True):
         master_port: a port that was free on rank 0 when the gang was formed, as were the 7 ports above it.
         rank_ips: addresses of all ranks, in rank order.
         marker: value of ``UNIT_AGENT``, by which a later agent finds leftovers; empty for none.
+        keeper: generation and master port of the keepers; None for none.
 
     """
 
@@ -62,6 +68,7 @@ class GangInfo(Struct, frozen=True, kw_only=True):
     master_port: int
     rank_ips: tuple[str, ...]
     marker: str = ""
+    keeper: tuple[int, int] | None = None
 
     @property
     def master_endpoint(self) -> str:
@@ -111,11 +118,14 @@ def has_placeholder(word: str) -> bool:
 
 
 def _is_hidden(name: str, value: str) -> bool:
-    return name in _REMOVED or name == MARKER or (name in SERVICE_LINKS and value.startswith("tcp://"))
+    return name in _REMOVED or name in _OURS or (name in SERVICE_LINKS and value.startswith("tcp://"))
 
 
 def _make_rank_variables(gang: GangInfo) -> dict[str, str]:
     marker = {MARKER: gang.marker} if gang.marker else {}
+    if gang.keeper is not None:
+        names = ("UNIT_KEEPER_GENERATION", "UNIT_KEEPER_PORT")
+        marker |= dict(zip(names, map(str, gang.keeper), strict=True))
     return marker | {
         "RANK_ID": str(gang.rank),
         "RANK_IP": gang.rank_ip,

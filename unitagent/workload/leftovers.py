@@ -23,10 +23,34 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 
 
+_KEPT = ".keeper:"  # behind the incarnation, in the marker of a keeper
+
+
 def make_marker(incarnation: str) -> str:
     """Return the value of ``UNIT_AGENT`` for the workloads of this process."""
     me = procfs.read_process(os.getpid())
     return f"{incarnation}:{os.getpid()}:{me.ticks if me else 0}"
+
+
+def make_keeper_marker(marker: str) -> str:
+    """Return the value for the keeper of the agent whose workloads have this one; empty stays empty."""
+    return marker.replace(":", _KEPT, 1)
+
+
+def is_kept(pid: int) -> bool:
+    """Whether this process carries the marker of this agent's keeper. Blocks."""
+    mark = _read_environment(pid).get(MARKER, "")
+    return _KEPT in mark and mark.endswith(make_marker(""))
+
+
+def find_kept(processes: Mapping[int, procfs.Process]) -> list[procfs.Process]:
+    """Return living processes with the marker of this agent's keeper, and their relatives. Blocks.
+
+    Needed if the kernel does not hand us orphans, as :func:`find_escaped` is.
+    """
+    spared = {os.getpid(), *procfs.find_ancestor_pids(processes, os.getpid())}
+    kept = [one for one in processes.values() if one.pid not in spared and is_kept(one.pid)]
+    return _add_relatives(kept, processes, spared)
 
 
 class KillResult(Struct, frozen=True):
@@ -72,7 +96,7 @@ def find_leftovers(unit: str, rank: int) -> list[procfs.Process]:
 
 
 def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]) -> list[procfs.Process]:
-    """Return living processes with the marker of this agent that are not ``known``. Blocks.
+    """Return living processes with the marker of this agent's workloads that are not ``known``. Blocks.
 
     Needed if the kernel does not hand us orphans: then a daemon of our workload has another parent.
     """
@@ -80,10 +104,14 @@ def find_escaped(processes: Mapping[int, procfs.Process], known: Collection[int]
     mine = [
         process
         for process in processes.values()
-        if process.pid not in spared
-        and _read_environment(process.pid).get(MARKER, "").endswith(make_marker(""))
+        if process.pid not in spared and _is_of_workload(process.pid)
     ]
     return _add_relatives(mine, processes, spared)
+
+
+def _is_of_workload(pid: int) -> bool:
+    mark = _read_environment(pid).get(MARKER, "")
+    return mark.endswith(make_marker("")) and _KEPT not in mark
 
 
 def _add_relatives(

@@ -334,7 +334,7 @@ class Workload:
 
     def _list_members(self) -> list[procfs.Process]:
         """Return the processes of the workload, as far as a quick look finds them."""
-        spared = frozenset(self._reaper.services)
+        spared = self._reaper.list_services()
         return (
             procfs.find_descendants(os.getpid(), spared)
             if self._reaper.adopts_orphans
@@ -343,7 +343,7 @@ class Workload:
 
     def _find_living(self, table: Mapping[int, procfs.Process] | None = None) -> list[procfs.Process]:
         processes = procfs.read_process_table() if table is None else table
-        spared = frozenset(self._reaper.services)
+        spared = self._reaper.list_services()
         members = procfs.select_descendants(processes, os.getpid(), spared)
         if not self._reaper.adopts_orphans:
             members += leftovers.find_escaped(processes, spared.union(one.pid for one in members))

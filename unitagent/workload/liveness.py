@@ -291,7 +291,7 @@ class LivenessMonitor:
             await run_in_thread_or_here(self._sample_growth)
         if not self._check.is_due(died=self._notifier.died):
             return None
-        dead = await self._check_processes(frozenset(self._reaper.services))
+        dead = await self._check_processes(self._reaper.list_services())
         if main() != pid:  # the workload that was checked has ended meanwhile
             dead = None
         self._watch_exits(main() is not None and dead is None)

@@ -49,6 +49,8 @@ class Reaper:
     Attributes:
         services: pids of living service children; they and their descendants are never stopped with the
             workload.
+        kept: those of them that belong to the keeper (:mod:`keeper`), which the watchdog does not spare.
+        kept_by: whether a child that nobody here has started was left behind by the keeper.
         orphans_reaped: how many orphans have been reaped so far.
         orphan_listeners: called with pid, name and exit of each orphan.
         adopts_orphans: whether the kernel hands us orphans; else the proof covers only those that are still
@@ -58,6 +60,8 @@ class Reaper:
 
     def __init__(self) -> None:
         self.services: set[int] = set()
+        self.kept: set[int] = set()
+        self.kept_by: Callable[[procfs.Process], bool] | None = None
         self.orphans_reaped = 0
         self.adopts_orphans = True
         self.orphan_listeners: list[Callable[[int, str, Exit], None]] = []
@@ -98,6 +102,32 @@ class Reaper:
         if service:
             self.services.add(pid)
 
+    def keep_child(self, pid: int) -> None:
+        """Count this child as a service that belongs to the keeper."""
+        self.services.add(pid)
+        self.kept.add(pid)
+
+    def list_services(self) -> frozenset[int]:
+        """Return the pids of all service children, with those that the keeper has left behind since. May be
+        called in a thread.
+        """
+        for pid in procfs.list_child_pids() - self.services if self.kept_by is not None else ():
+            child = procfs.read_process(pid)
+            if child is not None and self.kept_by is not None and self.kept_by(child):
+                self.keep_child(pid)
+                if procfs.read_process(pid) is None:  # it was reaped meanwhile; its pid may be another's soon
+                    self._forget_child(pid)
+        return frozenset(self.services)
+
+    def _forget_child(self, pid: int) -> None:
+        self.services.discard(pid)
+        self.kept.discard(pid)
+
+    def list_kept_children(self) -> frozenset[int]:
+        """Return the pids of the keeper's processes that are our children."""
+        self.list_services()
+        return frozenset(self.kept)
+
     def reap_children(self) -> bool:
         """Reap dead children, some per turn of the loop; return True if no child is left."""
         try:
@@ -113,7 +143,7 @@ class Reaper:
 
     def is_workload_gone(self) -> bool:
         """Whether it is proven that no process of the workload is left (see the module's docstring)."""
-        return self.reap_children() or procfs.list_child_pids() <= self.services
+        return self.reap_children() or procfs.list_child_pids() <= self.list_services()
 
     async def wait_for_change(self, limit: float) -> None:
         """Wait for a death or :meth:`notify_waiter` since this last returned, at most ``limit`` seconds.
@@ -140,13 +170,14 @@ class Reaper:
     def _reap_child(self, pid: int) -> None:
         on_exit = self._watched.pop(pid, None)
         dead = procfs.read_process(pid) if on_exit is None else None  # the name is gone once it is reaped
+        kept = pid in self.kept or (dead is not None and self.kept_by is not None and self.kept_by(dead))
         _, status = os.waitpid(pid, 0)
-        self.services.discard(pid)
+        self._forget_child(pid)
         self.notify_waiter()
         ended = from_wait_status(status)
         if on_exit is not None:
             on_exit(ended)
-        else:
+        elif not kept:  # what the keeper leaves behind concerns nobody but its stop
             self._reap_orphan(pid, dead.name if dead else "", ended)
 
     def _reap_orphan(self, pid: int, name: str, ended: Exit) -> None:

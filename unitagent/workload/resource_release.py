@@ -8,7 +8,7 @@ A held GPU blocks the next workload only if its holder belongs to us: it has our
 process that has it. Other holders are only logged, since people inspect an incident with tools of their own
 (``kubectl exec POD -- nvtop``). Holders that were there before the workload do not matter, nor do GPUs of
 other containers: a GPU counts if the workload was seen to use it, or if we are PID 1, because then we only
-see this container.
+see this container. This agent's keeper is meant to hold its GPUs.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class ResourceRelease:
         return left
 
     def _find_held(self) -> HeldResources:
-        held = list(find_gpu_holders(self._gpus))
+        held = [
+            (one, device) for one, device in find_gpu_holders(self._gpus) if not leftovers.is_kept(one.pid)
+        ]
         ours = {one.pid for one in leftovers.find_escaped(procfs.read_process_table(), ())} if held else set()
         return HeldResources(
             tuple(self._find_held_ports()),

@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 from unitagent.system import procfs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
-
     from unitagent.core.exits import Exit
     from unitagent.workload.reaper import Reaper
 
@@ -55,7 +53,6 @@ class WatchdogClient:
         self.pid = 0
         self._pipe = -1
         self._reports = -1  # the watchdog reports through this
-        self._spared: Collection[int] = ()
         self._armed = False
         self._unneeded = False
         self._last_contact = -math.inf
@@ -66,7 +63,7 @@ class WatchdogClient:
         self._reaper: Reaper | None = None
 
     def start(self, reaper: Reaper) -> None:
-        """Start the watchdog as a service child; it spares the other service children."""
+        """Start the watchdog as a service child; it spares the other service children but the keeper."""
         if procfs.read_link("/proc/self") != str(
             os.getpid()
         ):  # another PID namespace, where pids mean other processes
@@ -82,7 +79,7 @@ class WatchdogClient:
         except OSError as error:
             _log.warning("no watchdog (%s): if this agent hangs, its workload keeps running", error)
         else:
-            self._reaper, self._spared = reaper, reaper.services
+            self._reaper = reaper
             reaper.watch_child(self.pid, self._on_exit, service=True)
         finally:
             os.close(ear)
@@ -110,7 +107,8 @@ class WatchdogClient:
         left, self._unneeded = since + timeout - now, False
         if left > 0 and (not self._armed or since - self._last_contact >= _MESSAGE_INTERVAL):
             self._armed, self._last_contact = True, since
-            self._send_words(f"{left:.3f}", *map(str, self._spared))
+            spared = () if self._reaper is None else self._reaper.services - self._reaper.kept
+            self._send_words(f"{left:.3f}", *map(str, spared))
 
     def _kill_if_stopped(self) -> None:
         """Kill a watchdog that two checks found stopped; at one check the machine may just be waking up."""

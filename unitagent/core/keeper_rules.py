@@ -1,0 +1,113 @@
+"""When keepers start the workload, and when they end (:mod:`keepers` says what they are).
+
+A keeper ends when its main process does; when it was not ready before its generation was over; when its group
+is broken, since their rendezvous is collective and a single one cannot join again; when its agent leaves,
+after the workload; and at once when its agent is isolated (:mod:`isolation`) or fenced. It does not end with
+a generation of the workload.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from unitagent.core.actions import Action, Level
+from unitagent.core.barrier import counts_at_barrier, is_present
+from unitagent.core.failures import remember_failure
+from unitagent.core.keepers import stop_keeper, stop_keeper_at_once
+from unitagent.core.model import InstanceState, Record
+from unitagent.core.restart_budget import count_restart
+from unitagent.core.state import Result, Stage, State, find_stage, gang_members, log
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
+
+UNASKED = Shutdown()
+
+
+def finish_loading(state: State) -> Result:
+    """All keepers of my gang are ready: propose the generation whose workload uses them."""
+    if not state.store.current or state.superseded or not state.loads_keepers or not state.keeper.ready:
+        return state, ()
+    ready = [one for one in gang_members(state) if one.keeper == state.me.keeper]
+    if len(ready) != state.config.size - 1:
+        return state, ()
+    took = state.now - state.keeper.since
+    state = state.with_generation(state.me.generation + 1).with_store(notify=True)
+    return state, log(Level.INFO, f"all keepers are ready after {took:.1f} s", "keeper")
+
+
+def report_dead_keeper(state: State) -> Result:
+    """My keeper has ended while I wait at a barrier: what others confirmed there cannot start. It is charged
+    as a restart, so that a keeper which ends again and again spends the budget.
+    """
+    failure = state.workload.ended
+    if failure is None or not state.connected or state.superseded:
+        return state, ()
+    state = remember_failure(state.with_workload(ended=None), failure)
+    state = state.with_generation(state.me.generation + 1).with_store(notify=True)
+    state = state.with_recovery(reported=failure.generation)
+    state, actions = count_restart(state)
+    return state, (*log(Level.ERROR, failure.sentence, "failure", failure), *actions)
+
+
+def end_keeper(state: State) -> Result:
+    """Stop the keeper when it is over, broken, or the last to go."""
+    view = state.keeper
+    if view.phase is WorkloadPhase.GONE:
+        return state, ()
+    if view.phase is WorkloadPhase.MAIN_EXITED or state.fenced or state.shutdown.force_stop:
+        state, actions = _end_at_once(state)
+        return state, (*_log_loss(state), *actions) if view.phase is WorkloadPhase.MAIN_EXITED else actions
+    if view.phase is WorkloadPhase.STOPPING:
+        return state, ()
+    if state.shutdown.leaving is not None:
+        over = not state.up or bool(state.workload.stuck)
+        return stop_keeper(state, _choose_last_grace(state)) if over else (state, ())
+    if find_stage(state) is Stage.AT_BARRIER and (not view.ready or _is_broken(state)):
+        state, actions = stop_keeper(state, state.config.restart_grace)
+        why = "its group is no longer whole" if view.ready else "its generation ended before it was ready"
+        return state, (*log(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
+    return state, ()
+
+
+def _log_loss(state: State) -> tuple[Action, ...]:
+    """That the keeper of a workload which runs on has ended; else that is logged as a failure."""
+    runs_on = state.up and not state.superseded and state.shutdown == UNASKED and not state.loads_keepers
+    why = "the keeper has ended; the workload runs on, and all keepers start again with the next restart"
+    return log(Level.WARNING, why, "keeper") if runs_on else ()
+
+
+def _end_at_once(state: State) -> Result:
+    """A keeper whose main process is over has nothing to say goodbye for; who is hurried waits for the
+    workload only.
+    """
+    if state.shutdown.force_stop and state.up and state.keeper.phase is WorkloadPhase.ALIVE:
+        return state, ()
+    return stop_keeper_at_once(state)
+
+
+def _choose_last_grace(state: State) -> float:
+    """The grace of a keeper whose agent leaves: the rest of that of the whole stop."""
+    asked = state.shutdown.asked
+    if asked is None:
+        return state.config.restart_grace
+    return max(0.0, asked + state.config.stop_grace - state.now)
+
+
+def _is_broken(state: State) -> bool:
+    """Whether another rank stands at my barrier, and it is certain that it is not of my keeper's group, or a
+    member of that has left.
+    """
+    gang = state.keeper.gang
+    if gang is None or not state.store.current or not state.holds_rank:
+        return False
+    others = (one for one in state.store.records.values() if one.rank != state.config.rank)
+    return any(
+        _stands_apart(state, one) or (one.left and one.incarnation in gang.incarnations) for one in others
+    )
+
+
+def _stands_apart(state: State, record: Record) -> bool:
+    """Whether that rank waits at my barrier with another keeper than those of my group, or with none. What
+    a store that was set back shows may be over.
+    """
+    here = record.state is InstanceState.IDLE and counts_at_barrier(state, record)
+    return here and is_present(state, record) and record.keeper not in (state.me.keeper, UNSET)
