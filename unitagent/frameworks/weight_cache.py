@@ -5,7 +5,7 @@ Daemon and engine must agree on everything that shapes the weights, so the daemo
 words, those of the HTTP server apart, which vLLM's daemon does not know. What the daemons refuse is refused
 here, before anything starts.
 
-Sources, read and not run on GPUs: vLLM 0.33 ``entrypoints/cli/preload.py``, ``launchers/cli_args.py``; SGLang
+Sources, read and not run on GPUs: vLLM 0.32 ``entrypoints/cli/preload.py``, ``launchers/cli_args.py``; SGLang
 0.5.23 ``weight_cache/daemon.py``, ``arg_groups/model_path_hook.py``. vLLM's daemon meets at a port of its
 own; SGLang's logs that it is ready, and has no other sign.
 """
