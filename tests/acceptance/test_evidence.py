@@ -148,7 +148,7 @@ def test_why_it_crashed_is_part_of_the_failure(tmp_path: Path, units: list[Local
     assert until(explained, "the cause").endswith(
         "exited with code 1: the Python module flash_attn is not installed"
     )
-    assert "rank 0: the Python module flash_attn is not installed" in solo.run("evidence")
+    assert "code 1: the Python module flash_attn is not installed\n" in solo.run("evidence")
     shown = json.loads(solo.run("evidence", "--json"))
     assert shown["generation"] == 1
     assert shown["failure"]["reason"] == "exit"
