@@ -428,6 +428,7 @@ def test_only_variables_of_a_generation_differ_between_two() -> None:
         gang = GangInfo(
             rank=1, size=2, unit="u", generation=generation, rank_ip="10.0.0.2", comm_ifname="eth0",
             master_address=leader, master_port=1000 + generation, rank_ips=(leader, "10.0.0.2"), marker="m",
+            keeper=(generation, 2000 + generation),
         )  # fmt: skip
         return build_environment({}, gang)
 

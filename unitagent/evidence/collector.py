@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import select
 import signal
 import sys
 import threading
@@ -69,6 +70,21 @@ class Request:
     texts: dict[str, list[str]]
 
 
+class Latch:
+    """An event that a signal handler may set: a lock that its own thread may hold could block it for ever."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = os.pipe()
+
+    def set(self) -> None:
+        """Set it, once or several times."""
+        os.write(self._writer, b".")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it is set."""
+        select.select([self._reader], [], [], seconds)
+
+
 class Collector:
     """One collection: threads look at what a stop destroys, and one writes what they have found.
 
@@ -78,7 +94,7 @@ class Collector:
     """
 
     def __init__(self, request: Request, report: Callable[[dict[str, Any]], None]) -> None:
-        self.over = threading.Event()
+        self.over = Latch()
         self._request = request
         self._report = report
         self._deadline = time.monotonic() + request.seconds
