@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tests.simulation.plan import STOP_GRACE, Profile
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import Mode, Restart
+from unitagent.core.restart_budget import GAVE_UP_WITHIN
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class Endings:
     def check_spent_budget(self) -> None:
         """Once the budget is spent for one, all that ran until then end with 70; but where the store lost
         that word, those who could not hear it before wait for the ranks that ended, and say so. Who is
-        started after that begins anew.
+        started after that begins anew, and so does who was out of contact for long (seed 800000677).
         """
         world = self.watch.world
         ends = [one.died for one in world.lives if one.code == ExitCode.BUDGET and one.died is not None]
@@ -267,6 +268,7 @@ class Endings:
             if one.state.workload.gang
             and not one.state.shutdown.leaving
             and self.watch.starts.ran_before(one, max(ends, default=0.0))
+            and (one.contact or 0.0) <= max(ends, default=0.0) + GAVE_UP_WITHIN
             and not self._begins_anew(one)
         ]
         if ends and world.boards.lost_at >= min(ends) - FAREWELL:

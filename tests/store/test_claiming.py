@@ -16,6 +16,7 @@ from unitagent.agent import rank_search as claiming
 from unitagent.agent.rank_claim import AskHolder, Claimant, SpareEntry, claim_free_rank
 from unitagent.agent.rank_search import (
     Claim,
+    RankSearch,
     Spare,
     explain_all_held,
     find_free_rank,
@@ -477,6 +478,24 @@ def test_a_holder_that_the_store_has_forgotten_has_time_to_write_again(looks: Lo
     assert looks.at(8.5, beats={1: 9, 2: 9}) == 0
     looks.records[0] = forgotten
     assert looks.at(9, beats={0: 2, 1: 10, 2: 10}) is None
+
+
+def test_a_holder_that_the_store_has_forgotten_keeps_its_rank_as_long_as_it_answers() -> None:
+    """The store was wiped, and cannot be reached from there (seed 800005151)."""
+    search = RankSearch(SPARE, guard=True, timing=Timing.of(5, 1), spare=Spare.ANY, asks=True)
+    records, alive, free = {rank: holder(rank) for rank in range(SIZE)}, True, list[float]()
+    for now in range(40):
+        if now == 10:
+            del records[0]
+        alive = now < 24
+        beats = {rank: Beat(one.incarnation, now) for rank, one in records.items()}
+        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, age=99.0), now)
+        for late in search.list_late_holders(now):
+            assert late.rank == 0
+            search.note_answer(late, now, now, alive=alive)
+        if search.find_rank(None, now) == 0:
+            free.append(now)
+    assert free[0] == 24 + 8  # a takeover after the first question that it did not answer
 
 
 def test_a_forgotten_holder_with_a_longer_lease_than_mine_has_its_own_time_to_write_again(

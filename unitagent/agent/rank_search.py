@@ -88,9 +88,9 @@ class RankSearch:
     def note_reply(self, reply: Reply, now: float) -> None:
         """The store has answered; ``now`` on my clock."""
         self.reply = reply
-        self._known = remember_holders(reply, self._known)
         gap, known = self._timing.contact_gap, tuple(self._leases.by_incarnation)
         self._leases = self._leases.after_reply(collect_beats(reply), now, gap, keep=known)
+        self._known = remember_holders(reply, self._known, self._leases)
         self._takeover = find_longest_takeover(reply, self._takeover)
         self._unheard = {
             one: sent
@@ -142,7 +142,12 @@ class RankSearch:
         return now - self._asked_at.get(holder.incarnation, NEVER) >= 3 * PAUSE
 
     def _find_askable(self, rank: int) -> Record | None:
-        return None if self.reply is None else find_holder_to_ask(self.reply, rank, self._me, self._known)
+        if self.reply is None:
+            return None
+        former = self._known.get(_find_former(rank, self._leases, self._me))
+        if _find_holder(self.reply, rank) or former is None:
+            return find_holder_to_ask(self.reply, rank, self._me, self._known)
+        return former if _can_be_asked(former, self._me) else None
 
     def _list_unasked(self) -> list[int]:
         """List the ranks whose holders are late, and have not failed to answer yet."""
@@ -153,8 +158,14 @@ class RankSearch:
         ]
 
     def _list_holders(self) -> list[tuple[int, str]]:
+        """List the holder of each rank, or the one that the store has forgotten."""
         reply = self.reply
-        return [] if reply is None else [(rank, _find_holder(reply, rank)) for rank in range(self._me.size)]
+        if reply is None:
+            return []
+        ranks = range(self._me.size)
+        return [
+            (rank, _find_holder(reply, rank) or _find_former(rank, self._leases, self._me)) for rank in ranks
+        ]
 
     def note_answer(self, holder: Record, sent: float, now: float, *, alive: bool) -> None:
         """A holder that I asked at ``sent`` answers, or does not."""
@@ -264,15 +275,19 @@ def find_holder_to_ask(
     record, holder = reply.records.get(rank), _find_holder(reply, rank)
     if record is None or record.incarnation != holder:
         record = (known or {}).get(holder)
-    if record is None:
-        return None
-    return None if record.left or record.had_address_of(me) or not record.port else record
+    return record if record is not None and _can_be_asked(record, me) else None
 
 
-def remember_holders(reply: Reply, known: Mapping[str, Record]) -> dict[str, Record]:
-    """Return the records of all holders of ranks: as the store shows them, else as they were read before."""
+def _can_be_asked(record: Record, me: Record) -> bool:
+    return not (record.left or record.had_address_of(me)) and bool(record.port)
+
+
+def remember_holders(reply: Reply, known: Mapping[str, Record], leases: Leases) -> dict[str, Record]:
+    """Return the records of all holders of ranks, also of those that the store has forgotten: as the store
+    shows them, else as they were read before.
+    """
     shown = {record.incarnation: record for record in reply.records.values()}
-    holders = {beat.incarnation for beat in reply.beats.values()}
+    holders = {beat.incarnation for beat in reply.beats.values()} | leases.by_incarnation.keys()
     return {**{one: record for one, record in known.items() if one in holders}, **shown}
 
 
@@ -346,7 +361,7 @@ def find_free_rank(
     places = [
         rank
         for rank in sorted(range(me.size), key=lambda rank: rank != home)
-        if not _was_held_lately(rank, leases, me, takeover)
+        if not _was_held_lately(rank, leases, me, takeover, heard or {})
         and (not lost_only or rank == home or _find_holder(reply, rank) or ran)
     ]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))
@@ -370,10 +385,27 @@ def is_settled(leases: Leases, seconds: float) -> bool:
     return leases.last - leases.contact >= seconds
 
 
-def _was_held_lately(rank: int, leases: Leases, me: Record, takeover: float) -> bool:
-    """Whether I saw a holder that the store has lost since: it still has time to write again."""
-    former = leases.find_hidden(rank, besides=me.incarnation)
-    return former is not None and leases.last is not None and leases.last - former.since <= takeover
+def _was_held_lately(
+    rank: int, leases: Leases, me: Record, takeover: float, heard: Mapping[str, float]
+) -> bool:
+    """Whether I saw a holder that the store has lost since: it still has time to write again, and is alive as
+    long as it answers.
+    """
+    former = _find_former(rank, leases, me)
+    if not former or leases.last is None:
+        return False
+    last = max(leases.by_incarnation[former].since, heard.get(former, NEVER))
+    return leases.last - last <= takeover
+
+
+def _find_former(rank: int, leases: Leases, me: Record) -> str:
+    """Return the last holder of a rank that I have seen and the store no longer shows; "" for none."""
+    hidden = {
+        one: lease.since
+        for one, lease in leases.by_incarnation.items()
+        if lease.rank == rank and one != me.incarnation and not lease.shown
+    }
+    return max(hidden, key=hidden.__getitem__, default="")
 
 
 def _is_free(rank: int, reply: Reply, leases: Leases, takeover: float, heard: Mapping[str, float]) -> bool:
