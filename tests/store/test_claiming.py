@@ -145,6 +145,26 @@ async def test_a_late_holder_is_asked_at_once_and_keeps_its_rank_for_a_takeover_
 
 
 @story
+async def test_a_machine_that_is_gone_answers_nothing_and_the_store_is_looked_at_meanwhile() -> None:
+    """A question takes its whole time then; a pause as long as that would break the contact (found by random
+    faults: a spare that never took the rank).
+    """
+    server = FakeServer()
+
+    async def ask(record: Record) -> ProbeResult:
+        await asyncio.sleep(2 * QUICK.contact_gap)
+        return ProbeResult.SILENT
+
+    async with held(server) as beating:
+        claim = claimed(server, ask=ask)
+        await looked(server, 3)
+        beating[1].cancel()
+        begun = asyncio.get_running_loop().time()
+        assert (await claim).me.rank == 1
+        assert asyncio.get_running_loop().time() - begun < TAKEOVER + 4 * QUICK.contact_gap + 2
+
+
+@story
 async def test_who_comes_back_to_a_rank_that_is_taken_stands_by_and_takes_the_next_lost_one() -> None:
     server = FakeServer()
     async with held(server) as beating:

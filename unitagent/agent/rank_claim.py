@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _REPORT = 10.0  # seconds between reports on waiting
 _LONGEST_REPORT = 600.0  # of a spare, which waits for long
 _MOST_QUESTIONS = 3  # one after the other
+_AT_ONCE = 0.1  # seconds in which an agent that is there answers
 
 AskHolder = Callable[[Record], Awaitable[ProbeResult]]
 """Asks which instance answers at the address of a record."""
@@ -144,6 +145,8 @@ class Claimant:
             return None
         await self._ask_holders()
         rank = self._search.find_rank(self.entry.number if self.entry else None, time.monotonic())
+        if self._asking & self._search.list_deciding(rank):
+            return None
         if rank is None and self._search.joins_home():
             return Claim(self._me)
         if rank is None:
@@ -156,16 +159,26 @@ class Claimant:
         return claim if answer.holder == claim.me.incarnation else None
 
     async def _ask_holders(self) -> None:
-        """Ask the holders on whose answer the next step depends, and meanwhile those that are late."""
+        """Ask the holders that are late, and those on whose answer the next step depends.
+
+        Whoever is there answers at once. While I wait for the others I go on looking at the store, or my
+        contact with it would break.
+        """
         for late in self._search.list_late_holders(time.monotonic()):
-            if late.incarnation not in self._asking:
-                self._asking.add(late.incarnation)
-                self._questions.start_task(self._ask_holder(late), ignore_failure)
+            self._start_question(late)
         for _ in range(_MOST_QUESTIONS):
             holder = self._search.find_holder_to_ask(time.monotonic())
-            if holder is None:
+            question = None if holder is None else self._start_question(holder)
+            if question is None:
                 return
-            await self._ask_holder(holder)
+            await asyncio.wait({question}, timeout=_AT_ONCE)
+
+    def _start_question(self, holder: Record) -> asyncio.Task[None] | None:
+        """Ask a holder; None if it is being asked."""
+        if holder.incarnation in self._asking:
+            return None
+        self._asking.add(holder.incarnation)
+        return self._questions.start_task(self._ask_holder(holder), ignore_failure)
 
     async def _ask_holder(self, holder: Record) -> None:
         sent, result = time.monotonic(), ProbeResult.SILENT

@@ -129,6 +129,12 @@ class RankSearch:
         askable = (self._find_askable(rank) for rank in ranks if rank is not None)
         return next((one for one in askable if one is not None and self._may_ask(one, now)), None)
 
+    def list_deciding(self, rank: int | None) -> set[str]:
+        """List the holders whose answers I have to know before I take this rank, or join as my own."""
+        home = None if self.stands_by else self._home
+        ranks = (one for one in (rank, home) if one is not None)
+        return {holder.incarnation for one in ranks if (holder := self._find_askable(one)) is not None}
+
     def list_late_holders(self, now: float) -> list[Record]:
         """List holders to ask because their heartbeats are late.
 
