@@ -111,6 +111,7 @@ def _is_running(state: State, leader: Record) -> bool:
 
 def _running_gang(state: State) -> Gang | None:
     everybody = {**state.store.records, state.config.rank: state.me}
+    everybody = {rank: record for rank, record in everybody.items() if not _is_past(state, record)}
     if any(rank not in everybody for rank in range(state.config.size)) or find_clashes(everybody.values()):
         return None
     if any(_cannot_be_a_member(state, record) for record in everybody.values()):
@@ -119,6 +120,13 @@ def _running_gang(state: State) -> Gang | None:
     if not generations <= {0, state.generation}:  # none yet, or the running one
         return None  # a predecessor, shown by a store that has lost writes
     return build_gang(state.generation, [everybody[rank] for rank in range(state.config.size)])
+
+
+def _is_past(state: State, record: Record) -> bool:
+    """Whether this is the record of a rank that this Unit has not, and nobody beats there: an instance with a
+    larger UNIT_SIZE has come and gone.
+    """
+    return record.rank >= state.config.size and not state.store.leases.is_beating(record.incarnation)
 
 
 def _cannot_be_a_member(state: State, record: Record) -> bool:
