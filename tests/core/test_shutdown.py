@@ -289,4 +289,4 @@ def test_without_guard_and_without_the_store_a_follower_waits_for_rank_0_that_dr
     unit.wait(6)
     assert unit.take() == ["0 await drain"]
     unit.wait(10)
-    assert [did for did in unit.take() if "stop" in did] == ["0 stop 6", "1 stop 10"]
+    assert [did for did in unit.take() if "stop" in did] == ["0 stop 6", "1 stop 5"]

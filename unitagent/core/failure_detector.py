@@ -179,6 +179,7 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
 # What peers answer
 
 NOT_SERVING = "it knows that the Unit does not serve"  # against a rank 0 that is alive and works
+REFUSES = "its address refuses connections, so its agent is dead"
 
 # These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
 # replaced the one that I know, the store shows that, or the old lease expires.
@@ -293,7 +294,7 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
         case ProbeResult.ALIVE:
             return ""
         case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
-            return "its address refuses connections, so its agent is dead"
+            return REFUSES
         case _:
             last = state.store.leases.last or state.now
             silent_for = state.now - state.peers.heard.get(event.incarnation, last)

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
 from unitagent.core.exits import ExitCode, signal_name
-from unitagent.core.failure_detector import NOT_SERVING
+from unitagent.core.failure_detector import REFUSES
 from unitagent.core.keepers import leave_loading
 from unitagent.core.model import InstanceState, Mode, Reason, Record
 from unitagent.core.rank_ownership import was_taken
@@ -147,8 +147,8 @@ def _leader_stopped(state: State) -> bool:
     leader = _find_leader(state)
     if leader is None:
         return True
-    if not state.connected and state.peers.doubts.get(0, NOT_SERVING) != NOT_SERVING:
-        return True  # it refuses connections, or has no workload
+    if not state.connected and state.peers.doubts.get(0) == REFUSES:
+        return True
     moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
     return moved_on or 0 in state.peers.suspects or is_silent(state, leader)
 
@@ -156,13 +156,13 @@ def _leader_stopped(state: State) -> bool:
 def stop_alone(state: State) -> Result:
     """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
     After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
-    word tells: it drains if its workload runs and the Unit does not serve.
+    word tells: it drains, as far as I can know, if it answers that the Unit does not serve.
     """
     alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.ends_whole_unit
     if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
     since = state.shutdown.asked or state.now
-    drains = state.shutdown.ordered or state.peers.doubts.get(0) == NOT_SERVING
+    drains = state.shutdown.ordered or (not state.connected and 0 in state.peers.doubts)
     hold = since + (FOLLOWER_WAIT_FRACTION if drains else LONE_WAIT_FRACTION) * state.config.stop_grace
     if _hears_of_leader(state) and not _leader_stopped(state):
         if state.now < hold:
