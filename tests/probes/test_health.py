@@ -190,6 +190,26 @@ async def test_a_check_during_which_the_container_stood_still_does_not_count() -
 
 
 @in_loop
+async def test_a_check_that_takes_far_longer_than_it_may_counts() -> None:
+    """As one that hangs in its clean-up: nothing else stood still."""
+    answers, told = iter(["", "slow"]), list[tuple[bool, str]]()
+
+    async def check(timeout: float) -> str:  # noqa: ASYNC109
+        answer = next(answers, None)
+        await asyncio.sleep({"slow": timeout + 0.8, "": 0.0, None: 60}[answer])
+        return answer or ""
+
+    question = ProbeSpec(check=check, interval=0, timeout=0.1, failures=1)
+    probe = HealthProbe(
+        [question], life=question, on_verdict=lambda verdict: told.append((verdict.healthy, verdict.detail))
+    )
+    probe.start()
+    await until(lambda: len(told) == 2)
+    assert told[1] == (False, "slow (1 times in a row)")
+    probe.stop()
+
+
+@in_loop
 async def test_a_new_start_knows_nothing() -> None:
     engine = Engine()
     engine.code = 200

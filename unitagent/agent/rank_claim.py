@@ -146,8 +146,8 @@ class Claimant:
         await self._ask_holders()
         rank = self._search.find_rank(self.entry.number if self.entry else None, time.monotonic())
         if self._asking & self._search.list_deciding(rank):
-            return None
-        if rank is None and self._search.joins_home():
+            rank = None
+        elif rank is None and self._search.joins_home():
             return Claim(self._me)
         if rank is None:
             self.why = self._search.explain()

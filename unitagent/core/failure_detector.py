@@ -178,7 +178,6 @@ def _make_loss(state: State, peer: Record, why: str) -> Failure:
 
 # What peers answer
 
-NOT_SERVING = "it knows that the Unit does not serve"  # against a rank 0 that is alive and works
 REFUSES = "its address refuses connections, so its agent is dead"
 
 # These are no evidence about the peer. Another incarnation's answer may come from anywhere; if that one has
@@ -290,7 +289,7 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
             down = unexplained and service and not _has_yet_to_start(state, record)
             return "its workload is down and it cannot tell the store" if down else ""
         case ProbeResult.ALIVE if _knows_of_leader(state, event) and not event.ready and not state.connected:
-            return NOT_SERVING
+            return "it knows that the Unit does not serve"
         case ProbeResult.ALIVE:
             return ""
         case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 STARTING_INTERVAL = 1.0  # seconds: so that "ready" is noticed soon
 OVERDUE = 2.0  # seconds without an answer after which people are told that one is awaited
 _MAX_ANSWER = 1 << 20  # bytes
-_STANDSTILL = 0.5  # seconds; when a check takes so much longer than its timeout, this container stood still
+_PULSE = _STANDSTILL = 0.25  # seconds between two beats, and by which one is late after a standstill
 
 
 def parse_health_url(url: str) -> HealthCheck:
@@ -120,6 +120,35 @@ class HealthVerdict(Struct, frozen=True):
     fatal: bool = True
 
 
+class _Pulse:
+    """Beats during a check: where a beat is late this agent, or its whole container, stood still, and what
+    the check has found proves nothing. A check that is merely slow delays no beat.
+    """
+
+    def __init__(self) -> None:
+        self.stood_still = False
+        self._loop = asyncio.get_running_loop()
+
+    def __enter__(self) -> Self:
+        self._schedule()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._note_delay()
+
+    def _schedule(self) -> None:
+        self._due = self._loop.time() + _PULSE
+        self._timer = self._loop.call_at(self._due, self._beat)
+
+    def _beat(self) -> None:
+        self._note_delay()
+        self._schedule()
+
+    def _note_delay(self) -> None:
+        self.stood_still = self.stood_still or self._loop.time() - self._due > _STANDSTILL
+
+
 class HealthProbe:
     """Polls as long as one generation's workload runs.
 
@@ -192,9 +221,9 @@ class HealthProbe:
         well, against = True, 0
         while True:
             await asyncio.sleep(question.interval)
-            asked = asyncio.get_running_loop().time()
-            problem = await self._run_check(question)
-            if problem and asyncio.get_running_loop().time() - asked > question.timeout + _STANDSTILL:
+            with _Pulse() as pulse:
+                problem = await self._run_check(question)
+            if problem and pulse.stood_still:
                 continue
             against = against + 1 if bool(problem) == well else 0
             if against == (question.failures if well else question.successes):

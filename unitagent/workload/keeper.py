@@ -129,18 +129,7 @@ class KeeperProcess:
             (os.POSIX_SPAWN_DUP2, pipe, 2),
         ]
         try:
-            with self._inherited.hand_down():
-                pid = os.posix_spawn(
-                    path,
-                    list(argv),
-                    dict(env),
-                    file_actions=actions,
-                    setpgroup=0,
-                    setsigmask=self._inherited.mask,
-                    setsigdef=self._inherited.defaults,
-                )
-        except (OSError, ValueError) as error:
-            raise command.explain_spawn_error(argv[0], error) from error
+            pid = self._inherited.spawn_process(path, argv, env, actions)
         finally:
             os.close(pipe)
         self.pid = self._group = pid

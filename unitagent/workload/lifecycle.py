@@ -225,20 +225,7 @@ class Workload:
         pid = self._warm.start_process(argv, env, pipes) if self._warm is not None else None
         actions = [(os.POSIX_SPAWN_DUP2, pipe, number) for number, pipe in pipes.items()]
         try:
-            if pid is not None:
-                return pid
-            with self._inherited.hand_down():
-                return os.posix_spawn(
-                    path,
-                    list(argv),
-                    dict(env),
-                    file_actions=actions,
-                    setpgroup=0,
-                    setsigmask=self._inherited.mask,
-                    setsigdef=self._inherited.defaults,
-                )
-        except (OSError, ValueError) as error:
-            raise command.explain_spawn_error(argv[0], error) from error
+            return pid if pid is not None else self._inherited.spawn_process(path, argv, env, actions)
         finally:
             for pipe in pipes.values():
                 os.close(pipe)

@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from unitagent.workload import command
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-
-import os
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 
@@ -75,6 +76,30 @@ class InheritedSignals(Struct, frozen=True):
             for number, handler in acted_on.items():
                 signal.signal(number, handler)
                 signal.siginterrupt(number, False)
+
+    def spawn_process(
+        self, path: str, argv: Sequence[str], env: Mapping[str, str], actions: Sequence[tuple[Any, ...]]
+    ) -> int:
+        """Start a program in a process group of its own, with the signals that this process was started with,
+        and return its pid.
+
+        Raises:
+            CommandError: the kernel refuses to run it.
+
+        """
+        try:
+            with self.hand_down():
+                return os.posix_spawn(
+                    path,
+                    list(argv),
+                    dict(env),
+                    file_actions=actions,
+                    setpgroup=0,
+                    setsigmask=self.mask,
+                    setsigdef=self.defaults,
+                )
+        except (OSError, ValueError) as error:
+            raise command.explain_spawn_error(argv[0], error) from error
 
 
 def read_inherited_signals(mask: frozenset[int] | None = None) -> InheritedSignals:
