@@ -65,12 +65,10 @@ def test_an_oom_kill_is_told_as_one(group: Path, lab: Lab) -> None:
     inside = ["sh", "-c", f'echo 0 > {group}/cgroup.procs && exec "$@"', "sh"]
     for host in (0, 1):
         lab.start(host)
-    lab.launch(2, [*inside, *agent_command(*workload("says=2", f"until={eat}", "eats"))])
+    lab.launch(2, [*inside, *agent_command(*workload("says=2", f"takes={eat}", "eats"))])
     generation = lab.wait_ready()["generation"]
     ip = lab.agents[0].status()["instances"][2]["ip"]
     eat.touch()
-    lab.until(lambda: lab.agents[0].status()["failure"], "a failure is told")
-    eat.unlink()
     lab.wait_ready(above=generation)
     failure = lab.agents[1].status()["failure"]
     assert (failure["reason"], failure["signal"], failure["exit_code"]) == ("oom", 9, None)
@@ -84,10 +82,8 @@ def test_an_oom_kill_is_told_as_one(group: Path, lab: Lab) -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_an_exit_is_told_with_its_code_and_lines(lab: Lab, code: int) -> None:
     leave = lab.folder / "leave"
-    generation = lab.form("says=3", "only=2", f"until={leave}", f"exits={code}")["generation"]
+    generation = lab.form("says=3", "only=2", f"takes={leave}", f"exits={code}")["generation"]
     leave.touch()
-    lab.until(lambda: lab.agents[0].status()["failure"], "a failure is told")
-    leave.unlink()
     lab.wait_ready(above=generation)
     (told,) = details(lab)
     mode = "a job that is done when it exits with 0 needs UNIT_MODE=job"

@@ -48,8 +48,8 @@ def test_a_workload_that_will_not_go_is_gone_before_the_next_starts(lab: Lab) ->
 @pytest.mark.parametrize("code", [0, 3])
 def test_an_exit_that_nobody_asked_for(lab: Lab, code: int) -> None:
     leave = lab.folder / "leave"
-    lab.form("only=2", f"until={leave}", f"exits={code}")
-    measure(lab, f"workload exits {code}", 2, leave.touch, mend=leave.unlink)
+    lab.form("only=2", f"takes={leave}", f"exits={code}")
+    measure(lab, f"workload exits {code}", 2, leave.touch)
     failure = lab.agents[0].status()["failure"]
     assert (failure["rank"], failure["reason"], failure["exit_code"]) == (2, "exit", code)
 

@@ -2,10 +2,10 @@
 
 The words of the command line are traits: ``ignores-term``, ``daemon``, ``shm``, ``exits=CODE``,
 ``after=SECONDS``, ``lingers=SECONDS`` (from SIGTERM to its end), ``until=PATH`` (waits for that file before
-it exits), ``says=LINES`` (so many on stderr), ``eats`` (all memory there is, in the end), ``serves=PORT``
-(answers 200 over HTTP, and 500 while the file of ``sick=PATH`` exists), ``loses=PATH`` (once that file is
-there, a child is killed that nobody reaps), ``only=RANK`` (the traits after it are that rank's alone). On
-SIGUSR1 it exits with 0 at once.
+it exits), ``takes=PATH`` (the same, and takes that file away, so that one workload goes on), ``says=LINES``
+(so many on stderr), ``eats`` (all memory there is, in the end), ``serves=PORT`` (answers 200 over HTTP, and
+500 while the file of ``sick=PATH`` exists), ``loses=PATH`` (once that file is there, a child is killed that
+nobody reaps), ``only=RANK`` (the traits after it are that rank's alone). On SIGUSR1 it exits with 0 at once.
 """
 
 from __future__ import annotations
@@ -107,12 +107,22 @@ def begin(traits: dict[str, str]) -> None:
         serve(int(traits["serves"]), Path(traits.get("sick", "/nowhere")))
 
 
+def take(file: Path) -> bool:
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def live(traits: dict[str, str]) -> None:
     if "loses" in traits:
         lose_a_child(Path(traits["loses"]))
     if "after" in traits:
         time.sleep(float(traits["after"]))
     while "until" in traits and not Path(traits["until"]).exists():
+        time.sleep(0.05)
+    while "takes" in traits and not take(Path(traits["takes"])):
         time.sleep(0.05)
     eaten = []
     while "eats" in traits:
