@@ -65,6 +65,24 @@ def test_the_first_failure_is_the_one_kept() -> None:
     assert failures == {(2, 1, 8)}
 
 
+def test_a_leader_that_is_rebuilt_with_its_store_tells_what_ended_the_generation() -> None:
+    """The others have yet to miss it: it proposes the next generation, and says why."""
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.kill(0)
+    unit.store.wipe()
+    unit.cut = {1}
+    unit.wait(0.5)
+    unit.create(0, netns="of another container")
+    unit.wait(0.5)
+    unit.cut = set()
+    unit.wait(15)
+    assert unit.generations() == {2}
+    failures = [state.recovery.failure for state in unit.agents.values()]
+    assert [(one.generation, one.rank, one.reason) for one in failures if one] == [
+        (1, 0, Reason.REPLACED)
+    ] * 2
+
+
 def test_the_pause_before_a_restart_grows() -> None:
     unit = Unit(2, guard=True, backoff=(0.0, 3.0)).formed()
     unit.crash(0)

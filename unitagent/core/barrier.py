@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from unitagent.core import keepers
+from unitagent.core import failures, keepers
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
@@ -208,7 +208,7 @@ def advance_barrier(state: State) -> Result:
     if not state.holds_rank:
         return state, ()
     if any(_finished_without_me(state, record) for record in state.store.records.values()):
-        return _propose_new_generation(state), ()
+        return failures.restart_with_me(state), ()
     roster = _find_full_roster(state)
     if roster is None or roster[0].master_port == 0:
         return state, ()
@@ -221,13 +221,13 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     """One step with all ranks at my barrier: confirm their gang, start."""
     if not keepers.are_keepers_alike(roster):  # some have yet to end
         apart = any(record.state.started and record.gang != state.me.gang for record in roster)
-        return (_propose_new_generation(state) if apart else state), ()
+        return (failures.restart_with_me(state) if apart else state), ()
     gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
     if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
         state = state.with_store(notify=True, last_to_act=False)
     if any(record.state.started and record.gang != gang.id for record in roster):
-        return _propose_new_generation(state), ()
+        return failures.restart_with_me(state), ()
     if state.me.gang != gang.id:
         return _confirm_gang(state, gang, roster)
     if not unanimous or is_paused(state):
@@ -300,17 +300,6 @@ def _has_confirmed(state: State, record: Record, gang: Gang) -> bool:
     """
     shown = state.store.published if record.rank == state.config.rank else record
     return shown is not None and shown.gang == gang.id
-
-
-def _propose_new_generation(state: State) -> State:
-    """Some have started without me: with guard, or at rank 0, only a new generation brings the Unit
-    together. Until I have held my rank for a lease in this contact, they may have started with somebody
-    whom only the store has forgotten.
-    """
-    held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
-    if not state.ends_whole_unit or not held:
-        return state
-    return state.with_generation(state.me.generation + 1).with_store(notify=True)
 
 
 def counts_at_barrier(state: State, record: Record) -> bool:

@@ -40,6 +40,7 @@ from unitagent.core.state import (
     State,
     describe_rank,
     gang_members,
+    is_observed,
     log,
     make_failure,
     request_exit,
@@ -152,6 +153,20 @@ def end_generation(state: State) -> Result:
     state = state.with_recovery(reported=failure.generation)
     event = "restart" if failure.requested else "failure"
     return state, log(level, _add_scope(state, failure).sentence, event, failure)
+
+
+def restart_with_me(state: State) -> State:
+    """Some have started without me: with guard, or at rank 0, only a new generation brings the Unit
+    together. Until I have held my rank for a lease in this contact, they may have started with somebody
+    whom only the store has forgotten.
+    """
+    held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
+    if not state.ends_whole_unit or not held:
+        return state
+    if state.workload.gang is None:  # whom they started with in my rank, neither I nor the store knows
+        why = f"{describe_rank(state, state.config.rank)} was rebuilt"
+        state = remember_failure(state, make_failure(state, state.config.rank, Reason.REPLACED, why))
+    return state.with_generation(state.me.generation + 1).with_store(notify=True)
 
 
 def leave_with_leader(state: State) -> Result:
