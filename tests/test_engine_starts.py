@@ -89,7 +89,7 @@ class Bench:
 
 
 def unready(state: State) -> State:
-    return state.with_shutdown(asked=1.0)
+    return state.with_shutdown(requested_at=1.0)
 
 
 @story

@@ -21,7 +21,7 @@ from unitagent.agent.evidence_trigger import (
 )
 from unitagent.agent.loop import Agent
 from unitagent.core.actions import Exchange, Level, Log
-from unitagent.core.events import StopAsked, Tick
+from unitagent.core.events import StopRequested, Tick
 from unitagent.core.exits import ExitCode
 from unitagent.core.model import CoreConfig, Failure, Reason, Record
 from unitagent.core.state import State, initial_state, request_exit
@@ -73,11 +73,11 @@ def test_a_failure_of_another_generation_does_not_count() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state.with_workload(cut_off=True),
+        lambda state: state.with_workload(isolated=True),
         lambda state: request_exit(state, ExitCode.FENCED, "another one holds this rank"),
         lambda state: state.with_shutdown(force_stop=True),
-        lambda state: state.with_shutdown(draining=1.0),
-        lambda state: state.with_shutdown(asked=1.0),
+        lambda state: state.with_shutdown(draining_since=1.0),
+        lambda state: state.with_shutdown(requested_at=1.0),
     ],
     ids=["isolated", "fenced", "second signal", "drain", "asked to stop"],
 )
@@ -94,17 +94,17 @@ def test_heartbeats_are_not_decisions() -> None:
         log.remember_step(state, Tick(float(second)), [exchange])
     assert log.list_steps() == []
     log.remember_step(state, Tick(61.5), [Log(Level.INFO, "something happened")])
-    log.remember_step(state, StopAsked(62.0, 15), [])
+    log.remember_step(state, StopRequested(62.0, 15), [])
     first, second_line = (format_step(step, 0.0) for step in log.list_steps())
     assert first.startswith("00:01:01.500 generation 3, waiting: Tick -> Log(")
     assert "something happened" in first
-    assert "StopAsked(now=62.0, signal=15) -> nothing" in second_line
+    assert "StopRequested(now=62.0, signal=15) -> nothing" in second_line
 
 
 def test_decisions_are_bounded() -> None:
     log, state = DecisionLog(), make_state(None)
     for second in range(10 * MOST_DECISIONS):
-        log.remember_step(state, StopAsked(float(second)), [])
+        log.remember_step(state, StopRequested(float(second)), [])
     assert len(log.list_steps()) == MOST_DECISIONS
 
 

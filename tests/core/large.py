@@ -49,8 +49,8 @@ class Large(Unit):
             leases = leases.after_reply({one: Beat(f"i{one}", count) for one in judged}, at, gap=100)
         state = replace(initial_state(rules, me, now - 60), now=now, generation=1)
         state = state.with_store(
-            records=records, holder=me.incarnation, ever_answered=True, joined=now - 60, confirmed=True,
-            touched=now, published=me, next_beat=now + 1, leases=leases,
+            records=records, holder=me.incarnation, ever_answered=True, joined_at=now - 60,
+            tenure_confirmed=True, last_contact_at=now, published=me, next_beat=now + 1, leases=leases,
         )  # fmt: skip
         return state.with_workload(gang=build_gang(1, list(records.values())), phase=WorkloadPhase.ALIVE)
 

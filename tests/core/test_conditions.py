@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core import probe_answers
-from unitagent.core.events import HealthChecked, HealthProbed, StopAsked
+from unitagent.core.events import HealthChecked, HealthProbed, StopRequested
 from unitagent.core.model import OrderKind
 from unitagent.core.status import build_status
 from unitagent.core.summary import summarize
@@ -207,7 +207,7 @@ def test_the_log_tells_which_restart_it_is_of_how_many_and_when_it_comes() -> No
 
 def test_who_asked_for_a_drain_is_logged_and_told() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
-    unit.tell(1, StopAsked, 15)
+    unit.tell(1, StopRequested, 15)
     drains = [line for line in unit.said if line.startswith("draining")]
     assert drains[0] == "draining, asked by SIGTERM: the workload of rank 0 stops first, within 25 s"
     assert drains[1].startswith("draining, since rank 1 (10.0.0.1) was asked to stop")

@@ -363,10 +363,10 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
     unit.finish(1 - slow)
     unit.take()
     fresh = initial_state(late.config, idle, unit.now).with_store(
-        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+        joined_at=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[slow] = replace(fresh, generation=1).with_barrier(
-        reached=late.barrier.reached, finding_port=1
+        reached_at=late.barrier.reached_at, finding_port=1
     )
     unit.store.board.records[slow] = idle
     unit.wait(2)
@@ -379,10 +379,10 @@ def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a
     roster = tuple(unit.store.board.records[rank] for rank in range(3))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
     fresh = initial_state(late.config, idle, unit.now).with_store(
-        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+        joined_at=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[0] = replace(fresh, generation=1).with_barrier(
-        reached=late.barrier.reached, finding_port=1, confirmed=roster
+        reached_at=late.barrier.reached_at, finding_port=1, confirmed_members=roster
     )
     unit.store.board.records[0] = idle
     unit.kill(2)

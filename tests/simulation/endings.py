@@ -31,7 +31,7 @@ class Endings:
 
     def check_stop(self, one: Instance, grace: float) -> None:
         """A workload is told to stop: rightly, and in its turn."""
-        if one.state.workload.cut_off:
+        if one.state.workload.isolated:
             self._check_isolated(one, grace)
         else:
             self._check_reason(one)

@@ -61,7 +61,7 @@ MOMENTS: Mapping[str, tuple[Moment, float]] = {
     "obeys": (lambda _, old, new: new.me.order != old.me.order, 1),
     "is asked": (lambda _, old, new: new.me.asked and not old.me.asked, 1),
     "leaves": (lambda _, old, new: new.me.left and not old.me.left, 1),
-    "is isolated": (lambda _, old, new: new.workload.cut_off and not old.workload.cut_off, 1),
+    "is isolated": (lambda _, old, new: new.workload.isolated and not old.workload.isolated, 1),
     "comes back": (lambda _, old, new: old.joined and new.connected and not old.connected, 2),
 }
 

@@ -35,7 +35,7 @@ class Starts:
 
     def note_decision(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
-        if one.state.store.leases.contact != before.store.leases.contact:
+        if one.state.store.leases.contact_since != before.store.leases.contact_since:
             self._first_answers[one.incarnation] = one.answered
         here = one.state.me.generation
         if here != before.me.generation:

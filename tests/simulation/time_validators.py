@@ -134,7 +134,7 @@ class Lookout:
         return max(one.touched, self._last_vouch(one))
 
     def _last_vouch(self, one: Instance) -> float:
-        gang, heard = one.state.workload.gang, one.state.peers.heard
+        gang, heard = one.state.workload.gang, one.state.peers.known_alive_at
         vouch = () if gang is None else gang.incarnations[: None if one.rank == 0 else 1]
         return max((heard[peer] for peer in vouch if peer in heard), default=float("-inf"))
 
@@ -270,7 +270,7 @@ class Lookout:
         if (
             dead.state.generation > work.gang.generation
             or dead.state.shutdown.leaving
-            or dead.state.shutdown.draining
+            or dead.state.shutdown.draining_since
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
@@ -322,7 +322,7 @@ class Lookout:
         """Whether it has run in this gang, in contact and awake, since then."""
         work = one.workload
         runs = work is not None and work.alive and work.gang.id == gang.id
-        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.cut_off
+        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.isolated
         awake = not one.paused and one.woken < since
         return runs and undisturbed and awake and one.in_contact_since(since)
 

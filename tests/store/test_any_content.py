@@ -80,7 +80,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
                 exchange(MINE, generation=4, failure=failed(3), judge=(0, 1), notify=True)
             )
             assert 4 <= reply.generation < 2**53
-            assert reply.age >= 0
+            assert reply.unit_age >= 0
             assert all(rank == one.rank < one.size for rank, one in reply.records.items())
             assert all(map(means_something, reply.records.values()))
             await mine.put_output(1, 0, ["line"])

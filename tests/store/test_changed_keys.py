@@ -31,7 +31,7 @@ async def test_a_record_is_compared_again_when_the_keys_have_changed(server: Ser
 
     async def seen() -> tuple[set[int], set[int], set[int] | None]:
         reply = await me.exchange(exchange(record(0, "a")))
-        return set(reply.records), set(reply.foreign), None if me.unlike is None else set(me.unlike)
+        return set(reply.records), set(reply.unverified_ranks), None if me.unlike is None else set(me.unlike)
 
     await other.exchange(exchange(record(1, "b")))
     assert await seen() == ({0, 1}, set(), set())

@@ -439,7 +439,7 @@ class Looks:
         shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
         gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
         self.leases = self.leases.after_reply(shown, now, gap, keep=known)
-        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, age=age)
+        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, unit_age=age)
         self.takeover = find_longest_takeover(reply, self.takeover)
         return find_free_rank(
             reply, self.leases, SPARE, self.timing, takeover=self.takeover, lost_only=self.lost_only
@@ -509,7 +509,7 @@ def test_a_holder_that_the_store_has_forgotten_keeps_its_rank_as_long_as_it_answ
             del records[0]
         alive = now < 24
         beats = {rank: Beat(one.incarnation, now) for rank, one in records.items()}
-        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, age=99.0), now)
+        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, unit_age=99.0), now)
         for late in search.list_late_holders(now):
             assert late.rank == 0
             search.note_answer(late, now, now, alive=alive)

@@ -48,8 +48,8 @@ class Moment(Enum):
 def choose_moment(state: State) -> Moment:
     """Choose when to collect evidence about the generation that is being stopped."""
     end, failure = state.shutdown, state.recovery.failure
-    urgent = state.fenced or state.workload.cut_off or end.force_stop
-    wanted = end.draining is not None or end.asked is not None
+    urgent = state.fenced or state.workload.isolated or end.force_stop
+    wanted = end.draining or end.stop_requested
     if urgent or wanted or failure is None or failure.generation != state.me.generation:
         return Moment.NEVER
     if failure.reason in _HANGS:

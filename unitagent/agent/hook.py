@@ -152,5 +152,5 @@ def _find_end(state: State, event: HistoryEvent) -> str:
         return ""
     if leaving.code == ExitCode.BUDGET:
         return "failed"
-    asked = leaving.code == ExitCode.DONE and state.shutdown.asked is not None
+    asked = leaving.code == ExitCode.DONE and state.shutdown.stop_requested
     return "drained" if asked else ""

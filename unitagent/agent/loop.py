@@ -141,7 +141,7 @@ class Agent:
     def requests_in_flight(self) -> int | None:
         """Requests in flight at the last look; None while this instance does not drain."""
         inflight = self._launch.inflight if self._launch is not None else None
-        draining = self.state.shutdown.draining is not None
+        draining = self.state.shutdown.draining
         return inflight.last if inflight is not None and draining else None
 
     @property
@@ -174,18 +174,18 @@ class Agent:
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
             self.enqueue_event(
-                ev.StopAsked, signal.SIGINT
+                ev.StopRequested, signal.SIGINT
             )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
         self.enqueue_event(ev.WorkloadExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
         """A watched peer's connection broke."""
-        self.enqueue_event(ev.PeerHungUp, rank, incarnation)
+        self.enqueue_event(ev.PeerDisconnected, rank, incarnation)
 
     def _on_signal(self, number: int) -> None:
         if self._components.evidence is not None:
             self._components.evidence.end()
-        self.enqueue_event(ev.StopAsked, number)
+        self.enqueue_event(ev.StopRequested, number)
 
     def enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         """Take an event that happens now."""
@@ -215,7 +215,7 @@ class Agent:
     def _is_calm(self) -> bool:
         state = self.state
         end = state.shutdown
-        undisturbed = end.asked is None and end.draining is None and end.leaving is None
+        undisturbed = not end.stop_requested and not end.draining and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
     # actions

@@ -186,7 +186,7 @@ class RankSearch:
 
     def _list_heard(self) -> dict[str, float]:
         """List when each holder may have been heard last; now, if I have yet to ask it."""
-        last = self._leases.last or 0.0
+        last = self._leases.last_reply_at or 0.0
         heard = {one: max(at, self._unheard.get(one, NEVER)) for one, at in self._answered_at.items()}
         heard = {**self._unheard, **heard}
         if self._asks:
@@ -359,7 +359,7 @@ def find_free_rank(
     longer than mine. With ``lost_only`` I leave ranks that nobody has held to others, except my own, until
     the Unit has run.
     """
-    aged = reply.age >= timing.lease
+    aged = reply.unit_age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
     if not aged and not settled:
         return None
@@ -386,9 +386,9 @@ def _has_run(reply: Reply) -> bool:
 
 def is_settled(leases: Leases, seconds: float) -> bool:
     """Whether every living instance has had this many seconds, by my clock, to write to this store."""
-    if leases.contact is None or leases.last is None:
+    if leases.contact_since is None or leases.last_reply_at is None:
         return False
-    return leases.last - leases.contact >= seconds
+    return leases.last_reply_at - leases.contact_since >= seconds
 
 
 def _was_held_lately(
@@ -398,16 +398,16 @@ def _was_held_lately(
     long as it answers.
     """
     former = _find_former(rank, leases, me)
-    if not former or leases.last is None:
+    if not former or leases.last_reply_at is None:
         return False
-    last = max(leases.by_incarnation[former].since, heard.get(former, NEVER))
-    return leases.last - last <= takeover
+    last = max(leases.by_incarnation[former].unchanged_since, heard.get(former, NEVER))
+    return leases.last_reply_at - last <= takeover
 
 
 def _find_former(rank: int, leases: Leases, me: Record) -> str:
     """Return the last holder of a rank that I have seen and the store no longer shows; "" for none."""
     hidden = {
-        one: lease.since
+        one: lease.unchanged_since
         for one, lease in leases.by_incarnation.items()
         if lease.rank == rank and one != me.incarnation and not lease.shown
     }
@@ -416,7 +416,7 @@ def _find_former(rank: int, leases: Leases, me: Record) -> str:
 
 def _is_free(rank: int, reply: Reply, leases: Leases, takeover: float, heard: Mapping[str, float]) -> bool:
     holder = _find_holder(reply, rank)
-    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
+    answered = (leases.last_reply_at or 0.0) - heard.get(holder, NEVER) < takeover
     return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
 
 

@@ -52,7 +52,7 @@ class CheckPeers(Struct, frozen=True):
 
 
 class WatchPeers(Struct, frozen=True):
-    """Keep a connection open to each of these peers and to no other; a break is ``PeerHungUp``."""
+    """Keep a connection open to each of these peers and to no other; a break is ``PeerDisconnected``."""
 
     peers: tuple[Record, ...]
 

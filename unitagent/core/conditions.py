@@ -79,8 +79,12 @@ def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] 
         case Phase.COMPLETED:
             return "Completed", "all ranks of the job exited with 0", None
         case Phase.DRAINING:
-            by = f", asked by {end.asked_by}" if end.asked_by else ""
-            return "Draining", f"draining{by}", end.asked if end.draining is None else end.draining
+            by = f", asked by {end.requested_by}" if end.requested_by else ""
+            return (
+                "Draining",
+                f"draining{by}",
+                end.draining_since if end.draining else end.requested_at,
+            )
         case Phase.FORMING:
             return "Forming", explain_missing(state), state.barrier.entered or state.started
         case Phase.RESTARTING if state.up and not state.loads_keepers:
@@ -96,7 +100,7 @@ def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, st
     first, message = failed[0].name, "; ".join(check.reason for check in failed)
     if first != "leader":
         return _REASONS[first], message, None
-    if state.workload.proven:  # it has been healthy, and its readiness check fails now
+    if state.workload.was_healthy:  # it has been healthy, and its readiness check fails now
         return (
             _REASONS[first],
             message,
@@ -171,8 +175,8 @@ def _describe_silence(state: State) -> str:
 
 def _describe_outage(state: State) -> str:
     """What the outage means for this instance."""
-    if state.workload.cut_off:
-        why = f" ({state.workload.alone})" if state.workload.alone else ""
+    if state.workload.isolated:
+        why = f" ({state.workload.isolation_reason})" if state.workload.isolation_reason else ""
         return f"this instance was cut off{why}: the workload was stopped, and starts when the store is back"
     if not state.up:
         return "nothing is started before it is there"

@@ -111,9 +111,9 @@ def publish_record(state: State) -> Result:
     if not _is_exchange_due(state, record):
         return state, ()
     if not _is_exchange_urgent(state) and _is_transitional(state):
-        since = state.now if state.store.held_since is None else state.store.held_since
+        since = state.now if state.store.deferred_since is None else state.store.deferred_since
         if state.now - since < LINGER:
-            return state.with_store(held_since=since), ()
+            return state.with_store(deferred_since=since), ()
     if record is not None and rank_ownership.needs_new_tenure(state, may_take):
         state = rank_ownership.start_tenure(state)
         record = state.me
@@ -129,12 +129,12 @@ def publish_record(state: State) -> Result:
     later = state.now + state.config.heartbeat
     state = state.with_store(
         in_flight=True,
-        asked=state.now,
+        exchange_started=state.now,
         exchanging=record,
-        look=False,
+        exchange_due=False,
         notify=False,
         next_beat=later,
-        held_since=None,
+        deferred_since=None,
     )
     return state, (exchange,)
 
@@ -149,7 +149,7 @@ def _is_exchange_urgent(state: State) -> bool:
     """Whether an exchange is due whatever became of my record."""
     if state.now >= state.store.next_beat:
         return True
-    return state.connected and (state.store.look or state.store.notify)
+    return state.connected and (state.store.exchange_due or state.store.notify)
 
 
 def _is_transitional(state: State) -> bool:
@@ -193,11 +193,11 @@ def note_ready(state: State) -> Result:
     """A recovery ends when the whole generation serves for the first time."""
     store, marks = state.store, state.recovery.timestamps
     published = store.published == state.me  # before that the others cannot know, and would not be woken
-    if marks.ready is not None or not (store.current and published and probe_answers.is_ready(state)):
+    if marks.ready is not None or not (store.is_new_snapshot and published and probe_answers.is_ready(state)):
         return state, ()
     marks = replace(marks, ready=state.now)
     state = state.with_recovery(timestamps=marks, was_ready=True)
-    state = state.with_store(notify=store.notify or store.last_to_act)
+    state = state.with_store(notify=store.notify or store.wrote_last)
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
@@ -293,8 +293,8 @@ def _is_at_rest(state: State) -> bool:
         return False
     record = store.records.get(me.rank)
     holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
-    written = store.published == me and not (store.in_flight or store.look or store.notify)
-    return holds and written and not (peers.asking or peers.hung_up or peers.suspects)
+    written = store.published == me and not (store.in_flight or store.exchange_due or store.notify)
+    return holds and written and not (peers.awaiting_answer or peers.disconnected or peers.presumed_lost)
 
 
 def _list_deadlines(state: State) -> Iterator[float]:

@@ -54,7 +54,7 @@ REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a n
 def apply_operator_order(state: State) -> Result:
     """Apply an operator's order once, on all agents that held their ranks when it was given."""
     order = state.store.order
-    if not state.store.current or not state.joined:
+    if not state.store.is_new_snapshot or not state.joined:
         return state, ()
     if not state.me.order:
         state = update_record(state, order=_last_order_before_me(state))
@@ -63,9 +63,9 @@ def apply_operator_order(state: State) -> Result:
     state = update_record(state, order=order.number)
     if order.kind is OrderKind.RESTART:
         return _apply_restart(state, order), ()
-    if order.kind is not OrderKind.DRAIN or state.shutdown.asked is not None:
+    if order.kind is not OrderKind.DRAIN or state.shutdown.stop_requested:
         return state, ()
-    asked = state.with_shutdown(asked=state.now, asked_by=order.by or "an operator", ordered=True)
+    asked = state.with_shutdown(requested_at=state.now, requested_by=order.by or "an operator", ordered=True)
     return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")
 
 
@@ -88,27 +88,25 @@ def _apply_restart(state: State, order: Order) -> State:
     the time decides.
     """
     runs = state.in_gang and state.up and not state.superseded
-    later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
+    later = order.generation < state.me.generation and order.number > 1000 * state.workload.barrier_opened_ms
     if not runs or not (later or order.generation == state.me.generation):
         return state
     by = f" by {order.by}" if order.by else ""
     why = f"a restart was requested{by}: {order.reason or 'no reason given'}"
-    return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
+    return state.with_workload(pending_failure=make_failure(state, state.config.rank, Reason.REQUESTED, why))
 
 
 def apply_workload_exit(state: State, event: WorkloadExited) -> State:
     """Note that my main process has ended: a failure, unless it was asked to, or its job is done."""
     over = WorkloadPhase.MAIN_EXITED if state.workload.phase is WorkloadPhase.ALIVE else state.workload.phase
     state = update_record(state.with_workload(phase=over, exit=event.exit), exit_code=event.exit.status)
-    if (
-        over is not WorkloadPhase.MAIN_EXITED
-        or state.shutdown.draining is not None
-        or state.shutdown.asked is not None
-    ):
+    if over is not WorkloadPhase.MAIN_EXITED or state.shutdown.draining or state.shutdown.stop_requested:
         return state
     if state.config.mode is Mode.JOB and event.exit.status == 0:
         return state
-    return state.with_workload(ended=state.workload.ended or _make_exit_failure(state, event))
+    return state.with_workload(
+        pending_failure=state.workload.pending_failure or _make_exit_failure(state, event)
+    )
 
 
 def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
@@ -141,16 +139,16 @@ def _explain_exit_0(ended: Exit) -> str:
 def end_generation(state: State) -> Result:
     """Find what ended my generation; with guard, tell all others by proposing the next one."""
     if state.superseded:
-        return state.with_workload(ended=None) if state.workload.ended else state, ()
-    failure = state.workload.ended or _find_startup_timeout(state) or find_lost_member(state)
+        return state.with_workload(pending_failure=None) if state.workload.pending_failure else state, ()
+    failure = state.workload.pending_failure or _find_startup_timeout(state) or find_lost_member(state)
     if failure is None:
         return state, ()
-    state = state.with_workload(ended=None)
+    state = state.with_workload(pending_failure=None)
     if not state.config.guard and failure.reason is not Reason.REQUESTED:
         return _fail_alone(state, failure)
     state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
     level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
-    state = state.with_recovery(reported=failure.generation)
+    state = state.with_recovery(reported_generation=failure.generation)
     event = "restart" if failure.requested else "failure"
     return state, log(level, _add_scope(state, failure).sentence, event, failure)
 
@@ -160,7 +158,7 @@ def restart_with_me(state: State) -> State:
     together. Until I have held my rank for a lease in this contact, they may have started with somebody
     whom only the store has forgotten.
     """
-    held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
+    held = is_observed(state, state.config.lease, since=state.store.joined_at or state.now)
     if not state.ends_whole_unit or not held:
         return state
     if state.workload.gang is None:  # whom they started with in my rank, neither I nor the store knows
@@ -172,7 +170,7 @@ def restart_with_me(state: State) -> State:
 def leave_with_leader(state: State) -> Result:
     """Without guard: leave with 75 when rank 0 was rebuilt, so that this container is rebuilt, too."""
     gang, leader = state.workload.gang, state.store.records.get(0)
-    if state.ends_whole_unit or not state.store.current or gang is None:
+    if state.ends_whole_unit or not state.store.is_new_snapshot or gang is None:
         return state, ()
     if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
@@ -221,9 +219,9 @@ def startup_deadline(state: State) -> float:
     if state.config.startup > 0 and state.loads_keepers and not state.keeper.ready:
         return state.keeper.since + state.config.startup
     starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
-    if state.config.startup <= 0 or not starting or state.workload.proven:
+    if state.config.startup <= 0 or not starting or state.workload.was_healthy:
         return float("inf")
-    return state.workload.spawned + state.workload.stood_still + state.config.startup
+    return state.workload.spawned + state.workload.suspended_seconds + state.config.startup
 
 
 def _find_startup_timeout(state: State) -> Failure | None:
@@ -238,18 +236,18 @@ def _find_startup_timeout(state: State) -> Failure | None:
 
 def report_own_isolation(state: State) -> Result:
     """An isolated instance that comes back was itself the failure, if nobody noticed meanwhile."""
-    if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
+    if not state.workload.isolated or state.up or not (state.store.is_new_snapshot and state.holds_rank):
         return state, ()
     if not state.ends_whole_unit or state.superseded:
         return state, ()
-    why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.alone}"
+    why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.isolation_reason}"
     state = remember_failure(state, make_failure(state, state.config.rank, Reason.LOST, why))
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
 
 
 def start_recovery_timing(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.superseded and state.shutdown.draining is None and not has_loaded(state)
+    over = state.in_gang and state.superseded and not state.shutdown.draining and not has_loaded(state)
     if not over or state.recovery.timestamps.generation == state.me.generation:
         return state, ()
     failure = state.recovery.failure
@@ -268,18 +266,18 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
         return log(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
         )
-    if failure.rank == state.config.rank or state.recovery.reported == generation:
+    if failure.rank == state.config.rank or state.recovery.reported_generation == generation:
         return ()
     return log(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
 
 
 def complete_job(state: State) -> Result:
     """In job mode the Unit is done when all ranks of a gang have exited with 0."""
-    if not state.store.current or not state.done:
+    if not state.store.is_new_snapshot or not state.done:
         return state, ()
     others = [member for member in gang_members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
     if len(others) != state.config.size - 1 or not finished:
         return state, ()
-    state = state.with_shutdown(completed=True).with_store(notify=state.store.last_to_act)
+    state = state.with_shutdown(completed=True).with_store(notify=state.store.wrote_last)
     return request_exit(state, ExitCode.DONE, "all ranks of the job exited with 0"), ()

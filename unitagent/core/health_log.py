@@ -22,7 +22,7 @@ def log_failed_checks(state: State) -> Result:
         return state, ()
     checks = {**state.workload.failed_checks}
     actions: tuple[Action, ...] = ()
-    level = Level.WARNING if state.workload.proven else Level.INFO
+    level = Level.WARNING if state.workload.was_healthy else Level.INFO
     for check in due:
         failed = checks[check]
         pause = min(LONGEST, max(SHORTEST, state.now - failed.since))

@@ -57,7 +57,7 @@ def ask_status_peers(state: State) -> Result:
 
 
 def _is_in_touch(state: State) -> bool:
-    last = state.store.leases.last
+    last = state.store.leases.last_reply_at
     return state.connected and last is not None and state.now - last <= state.config.timing.out_of_touch
 
 
@@ -74,8 +74,8 @@ def _list_peers_to_ask(state: State) -> tuple[Record, ...]:
 
 def _has_no_news(state: State) -> bool:
     """Whether it is time to ask all witnesses: neither one of them nor the store has answered of late."""
-    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
-    return state.now - max([state.store.touched or NEVER, *heard]) > state.config.timing.relayed
+    alive = (state.peers.known_alive_at.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
+    return state.now - max([state.store.last_contact_at or NEVER, *alive]) > state.config.timing.relayed
 
 
 def _list_witnesses(state: State) -> list[Record]:
@@ -88,27 +88,29 @@ def _list_witnesses(state: State) -> list[Record]:
 
 def stop_when_isolated(state: State) -> Result:
     """Isolated from the store and from all witnesses for a lease: stop without grace."""
-    if state.workload.cut_off or not state.occupied or not is_isolated(state):
+    if state.workload.isolated or not state.occupied or not is_isolated(state):
         return state, ()
-    alone = explain_isolation(state)
+    reason = explain_isolation(state)
     state, actions = stop_keeper_at_once(state)
     if not state.up:
-        why = f"cut off, {alone}: the keeper is stopped at once, since others may replace this rank"
+        why = f"cut off, {reason}: the keeper is stopped at once, since others may replace this rank"
         return state, (*log(Level.ERROR, why), *actions) if actions else ()
-    why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
-    state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
+    why = f"cut off, {reason}: the workload is stopped at once, since others may replace this rank"
+    state = state.with_workload(
+        isolated=True, isolation_reason=reason, phase=WorkloadPhase.STOPPING, grace=0.0
+    )
     state = update_record(state, state=InstanceState.STOPPING)
     return state, (Log(Level.ERROR, why, "isolated"), Stop(0.0), *actions)
 
 
 def explain_isolation(state: State) -> str:
     """Who has not answered, and since when; a dead peer looks the same as a broken cable."""
-    last = state.store.touched or state.now
+    last = state.store.last_contact_at or state.now
     store = f"no answer from the store since {format_clock(state, last)}"
     vouch = _list_witnesses(state)
     if not vouch:
         return f"{store}, and no other rank is left to ask"
-    since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
+    since = max(state.peers.known_alive_at.get(peer.incarnation, last) for peer in vouch)
     who = (
         describe_rank(state, vouch[0].rank)
         if len(vouch) == 1
@@ -121,13 +123,13 @@ def is_isolated(state: State) -> bool:
     """Whether no peer that could vouch for me has answered for a lease. If peers cannot be asked,
     nobody is isolated.
     """
-    last = state.store.touched
+    last = state.store.last_contact_at
     if state.connected or last is None or not can_be_isolated(state):
         return False
     witnesses = _list_witnesses(state)
-    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in witnesses)))
-    known = {peer.rank for peer in witnesses} <= state.peers.answered
-    return known and state.now - touched > state.config.lease
+    contact = max((last, *(state.peers.known_alive_at.get(peer.incarnation, last) for peer in witnesses)))
+    known = {peer.rank for peer in witnesses} <= state.peers.polled
+    return known and state.now - contact > state.config.lease
 
 
 def last_contact(state: State) -> float:
@@ -136,16 +138,16 @@ def last_contact(state: State) -> float:
     An isolated agent decides some time after its lease expires, and must not be killed before it has.
     If peers cannot be asked, nobody is isolated.
     """
-    last = state.store.touched
+    last = state.store.last_contact_at
     if last is None or not can_be_isolated(state):
         return state.now
-    touched = max(
+    contact = max(
         [
             last,
-            *(state.peers.heard.get(peer.incarnation, last) for peer in _list_witnesses(state)),
+            *(state.peers.known_alive_at.get(peer.incarnation, last) for peer in _list_witnesses(state)),
         ]
     )
-    return touched + min(DECIDING, max(0.0, state.now - state.config.lease - touched))
+    return contact + min(DECIDING, max(0.0, state.now - state.config.lease - contact))
 
 
 def can_be_isolated(state: State) -> bool:

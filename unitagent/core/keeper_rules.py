@@ -24,7 +24,12 @@ UNASKED = Shutdown()
 
 def finish_loading(state: State) -> Result:
     """All keepers of my gang are ready: propose the generation whose workload uses them."""
-    if not state.store.current or state.superseded or not state.loads_keepers or not state.keeper.ready:
+    if (
+        not state.store.is_new_snapshot
+        or state.superseded
+        or not state.loads_keepers
+        or not state.keeper.ready
+    ):
         return state, ()
     ready = [one for one in gang_members(state) if one.keeper == state.me.keeper]
     if len(ready) != state.config.size - 1:
@@ -38,12 +43,12 @@ def report_dead_keeper(state: State) -> Result:
     """My keeper has ended while I wait at a barrier: what others confirmed there cannot start. It is charged
     as a restart, so that a keeper which ends again and again spends the budget.
     """
-    failure = state.workload.ended
+    failure = state.workload.pending_failure
     if failure is None or not state.connected or state.superseded:
         return state, ()
-    state = remember_failure(state.with_workload(ended=None), failure)
+    state = remember_failure(state.with_workload(pending_failure=None), failure)
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
-    state = state.with_recovery(reported=failure.generation)
+    state = state.with_recovery(reported_generation=failure.generation)
     state, actions = count_restart(state)
     return state, (*log(Level.ERROR, failure.sentence, "failure", failure), *actions)
 
@@ -86,7 +91,7 @@ def _end_at_once(state: State) -> Result:
 
 def _choose_last_grace(state: State) -> float:
     """The grace of a keeper whose agent leaves: the rest of that of the whole stop."""
-    asked = state.shutdown.asked
+    asked = state.shutdown.requested_at
     if asked is None:
         return state.config.restart_grace
     return max(0.0, asked + state.config.stop_grace - state.now)
@@ -97,7 +102,7 @@ def _is_broken(state: State) -> bool:
     member of that has left.
     """
     gang = state.keeper.gang
-    if gang is None or not state.store.current or not state.holds_rank:
+    if gang is None or not state.store.is_new_snapshot or not state.holds_rank:
         return False
     others = (one for one in state.store.records.values() if one.rank != state.config.rank)
     return any(

@@ -160,11 +160,13 @@ def _note_keeper_failure(state: State, ended: Exit) -> State:
     would start without the keeper, and while it runs unless keepers are replaced with the next restart.
     """
     end = state.shutdown
-    if end.asked is not None or end.draining is not None or end.leaving is not None:
+    if end.stop_requested or end.draining or end.leaving is not None:
         return state
     if state.config.relaunch and state.in_gang and not state.loads_keepers:
         return state
-    return state.with_workload(ended=state.workload.ended or _make_keeper_failure(state, ended))
+    return state.with_workload(
+        pending_failure=state.workload.pending_failure or _make_keeper_failure(state, ended)
+    )
 
 
 def _make_keeper_failure(state: State, ended: Exit) -> Failure:

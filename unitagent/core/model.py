@@ -363,8 +363,9 @@ class Reply(Struct, frozen=True, kw_only=True):
         beats: Heartbeats of the requested ranks, and of my own rank's holder.
         failure: The first failure of the last generation that failed, as far as the store knows.
         order: The last operator's order.
-        age: Seconds since the store first heard of this Unit (it may have been wiped since).
-        foreign: Ranks whose records are not signed with this Unit's secret and are therefore ignored.
+        unit_age: Seconds since the store first heard of this Unit (it may have been wiped since).
+        unverified_ranks: Ranks whose records are not signed with this Unit's secret and are therefore
+            ignored.
         newest: The rank whose record changed last; None if no record is known.
         now: The store's clock, in milliseconds since its epoch; used only to make tenures grow.
 
@@ -376,8 +377,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     beats: dict[int, Beat]
     failure: Failure | None = None
     order: Order | None = None
-    age: float = 0.0
-    foreign: frozenset[int] = frozenset()
+    unit_age: float = 0.0
+    unverified_ranks: frozenset[int] = frozenset()
     newest: int | None = None
     now: int = 0
 

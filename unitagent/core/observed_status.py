@@ -128,8 +128,8 @@ def _find_phase(
         return Phase.FAILED.value
     if records and all(record.left for record in records):
         return Phase.COMPLETED.value if all(map(_has_succeeded, records)) else DRAINED
-    heard = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
-    if heard and all(one["state"] == InstanceState.LOST for one in heard):
+    present = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
+    if present and all(one["state"] == InstanceState.LOST for one in present):
         return SILENT
     if draining:
         return Phase.DRAINING.value

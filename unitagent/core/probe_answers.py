@@ -83,13 +83,13 @@ def _check_ranks(state: State) -> ProbeCheck:
 
 def _check_leases(state: State) -> ProbeCheck:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
-    against = {**state.peers.doubts, **state.peers.suspects}
+    against = {**state.peers.readiness_doubts, **state.peers.presumed_lost}
     late = [peer for peer in judged_members(state) if seconds_late(state, peer)]
-    leases, heard = state.store.leases, state.peers.heard
+    leases, known_alive = state.store.leases, state.peers.known_alive_at
     unseen = [
         peer.rank
         for peer in judged_members(state)
-        if not leases.was_alive(peer.incarnation) and peer.incarnation not in heard
+        if not leases.was_alive(peer.incarnation) and peer.incarnation not in known_alive
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [describe_absence(state, peer.rank) for peer in late if peer.rank not in against]
@@ -132,13 +132,13 @@ def _explain_unasked_health(state: State) -> str:
 
 
 def _check_draining(state: State) -> ProbeCheck:
-    by = f"draining, asked by {state.shutdown.asked_by}" if state.shutdown.asked_by else "draining"
+    by = f"draining, asked by {state.shutdown.requested_by}" if state.shutdown.requested_by else "draining"
     return ProbeCheck("draining", not is_draining(state), by)
 
 
 def is_draining(state: State) -> bool:
     """Whether the Unit, or this instance alone, was asked to stop."""
-    return state.shutdown.draining is not None or state.shutdown.asked is not None
+    return state.shutdown.draining or state.shutdown.stop_requested
 
 
 def check_unit(state: State) -> tuple[ProbeCheck, ...]:
@@ -204,7 +204,7 @@ def find_shown_state(state: State, rank: int) -> InstanceState:
     record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    against = rank in state.peers.suspects or rank in state.peers.doubts
+    against = rank in state.peers.presumed_lost or rank in state.peers.readiness_doubts
     lost = against or bool(seconds_late(state, record)) or _is_cut_off_from(state, rank)
     return InstanceState.LOST if lost else record.state
 
@@ -212,4 +212,4 @@ def find_shown_state(state: State, rank: int) -> InstanceState:
 def _is_cut_off_from(state: State, rank: int) -> bool:
     """Whether I was stopped because neither the store nor this rank answered."""
     asked = rank == 0 or state.config.rank == 0
-    return state.workload.cut_off and not state.connected and asked
+    return state.workload.isolated and not state.connected and asked

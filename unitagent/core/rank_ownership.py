@@ -43,7 +43,7 @@ FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been r
 
 def leave_when_fenced(state: State) -> Result:
     """Another incarnation holds my rank: end, and kill the workload at once."""
-    if state.fenced or state.me.left or not state.joined or not state.store.current:
+    if state.fenced or state.me.left or not state.joined or not state.store.is_new_snapshot:
         return state, ()
     holder = state.store.records.get(state.config.rank)
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.left
@@ -69,15 +69,15 @@ def _has_answered(state: State, holder: Record) -> bool:
     store could add them to a record of an earlier incarnation.
     """
     asks = state.config.probes and holder.port
-    heard = state.peers.heard.get(holder.incarnation, NEVER)
-    return not asks or state.now - heard < state.config.lease
+    alive_at = state.peers.known_alive_at.get(holder.incarnation, NEVER)
+    return not asks or state.now - alive_at < state.config.lease
 
 
 def is_living(state: State, incarnation: str) -> bool:
     """Whether there is living evidence of it: a heartbeat count that grew in this contact, or a recent
     answer.
     """
-    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease
+    answered = state.now - state.peers.known_alive_at.get(incarnation, NEVER) < state.config.lease
     return state.store.leases.is_beating(incarnation, within=state.config.lease) or answered
 
 
@@ -93,15 +93,22 @@ def is_gone(state: State, incarnation: str) -> bool:
     """Whether it has been silent, in the store and at its address, for longer than it could live in
     isolation. Others may have heard it until I sent the first question that it did not answer.
     """
-    heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
+    alive_at, unanswered_since = (
+        state.peers.known_alive_at.get(incarnation, NEVER),
+        state.peers.unanswered_since.get(incarnation, NEVER),
+    )
     takeover = _takeover_after(state, incarnation)
-    answers = state.now - max(heard, unheard) < takeover
+    answers = state.now - max(alive_at, unanswered_since) < takeover
     return state.store.leases.seconds_unchanged(incarnation) > takeover and not answers
 
 
 def _takeover_after(state: State, incarnation: str) -> float:
     """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
-    known = (state.store.records.get(state.config.rank), state.store.former, *state.barrier.confirmed)
+    known = (
+        state.store.records.get(state.config.rank),
+        state.store.forgotten_holder,
+        *state.barrier.confirmed_members,
+    )
     return longest_takeover(state, *(one for one in known if one and one.incarnation == incarnation))
 
 
@@ -112,7 +119,7 @@ def find_replaceable(state: State) -> str | None:
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
     if not state.joined and was_held_lately(state):
         return None
-    if state.workload.cut_off and not is_still_mine(state):
+    if state.workload.isolated and not is_still_mine(state):
         return None
     if holder in {"", state.me.incarnation}:
         if (
@@ -136,7 +143,7 @@ def _is_holder_alive(state: State, holder: Record) -> bool:
     replaced.
     """
     takeover = _takeover_after(state, holder.incarnation)
-    answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
+    answered = state.now - state.peers.known_alive_at.get(holder.incarnation, NEVER) <= takeover
     return answered or state.store.leases.is_beating(holder.incarnation, within=takeover)
 
 
@@ -155,7 +162,7 @@ def _has_ended(state: State, holder: Record) -> bool:
     )
     known = former is not None and former.incarnation == holder.incarnation
     here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
-    refused = here and holder.incarnation in state.peers.refused
+    refused = here and holder.incarnation in state.peers.connection_refused
     return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
 
 
@@ -201,12 +208,14 @@ def confirm_tenure(state: State) -> Result:
     the store may be set back to.
     """
     store = state.store
-    mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now:
+    mine_now = store.is_new_snapshot and store.holder == state.me.incarnation and store.joined_at is not None
+    if store.tenure_confirmed or not mine_now:
         return state, ()
-    if not _is_agreed_on(state) and not _is_past_takeover(state, store.joined or 0.0):
+    if not _is_agreed_on(state) and not _is_past_takeover(state, store.joined_at or 0.0):
         return state, ()
-    return update_record(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+    return update_record(
+        state.with_store(tenure_confirmed=True), tenure=max(state.me.tenure, store.clock)
+    ), ()
 
 
 def _is_past_takeover(state: State, since: float = NEVER) -> bool:
@@ -227,7 +236,7 @@ def give_up_on_store(state: State) -> Result:
     """The store was never reached: log why, and end after a while, because nothing has been started
     yet.
     """
-    trouble, waited = state.store.trouble, state.now - state.started
+    trouble, waited = state.store.last_error, state.now - state.started
     if state.store.ever_answered or not trouble:  # at least one attempt is completed
         return state, ()
     limit = state.config.store_timeout
@@ -269,7 +278,7 @@ def start_tenure(state: State) -> State:
     predecessor = state.store.records.get(state.config.rank)
     observed = _is_past_takeover(state)
     tenure = choose_tenure(predecessor, state.store.clock, observed=observed)
-    state = update_record(state.with_store(confirmed=observed), tenure=tenure)
+    state = update_record(state.with_store(tenure_confirmed=observed), tenure=tenure)
     if predecessor is not None:
         return succeed_holder(state, predecessor)
     return (
@@ -312,7 +321,7 @@ def wait_for_rank(state: State) -> Result:
     holder = state.store.records.get(state.config.rank)
     if not state.store.ever_answered or find_replaceable(state) is not None:
         return state, ()
-    if state.config.rank in state.store.foreign and not state.joined:
+    if state.config.rank in state.store.unverified_ranks and not state.joined:
         return _warn_once(state, _explain_foreign_holder(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         state = _look_when_observed(state)
@@ -330,7 +339,7 @@ def wait_for_rank(state: State) -> Result:
         f"one {_another_place(state.config.size)}"
     )
     if state.store.leases.has_reached_age(holder.incarnation, takeover, state.now):
-        state = state.with_store(look=True)  # at once, not at the next heartbeat
+        state = state.with_store(exchange_due=True)  # at once, not at the next heartbeat
     state, actions = _warn_once(state, why)
     return _ask_holders(state, holder, actions)
 
@@ -350,7 +359,7 @@ def _look_when_observed(state: State) -> State:
     """In a Unit of one, read the store as soon as I have waited long enough, not only at the next
     heartbeat.
     """
-    contact, timing = state.store.leases.contact, state.config.timing
+    contact, timing = state.store.leases.contact_since, state.config.timing
     due = (contact or state.now) + timing.heartbeat + timing.tick
     if state.config.size > 1 or state.joined or contact is None or state.now >= due:
         return state
@@ -359,7 +368,7 @@ def _look_when_observed(state: State) -> State:
 
 def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:
     """Ask the holder of my rank, and the former holder that the store has forgotten."""
-    former = None if state.joined else state.store.former
+    former = None if state.joined else state.store.forgotten_holder
     there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
     if not there or not state.config.probes or not may_ask(state, state.config.rank):
         return state, actions
@@ -382,11 +391,11 @@ def _explain_foreign_holder(state: State) -> str:
 
 def _explain_no_holder(state: State) -> str:
     """Why the store, which knows the Unit, shows nobody in my rank."""
-    return _explain_other_secret(state) if state.store.foreign else _explain_forgotten(state)
+    return _explain_other_secret(state) if state.store.unverified_ranks else _explain_forgotten(state)
 
 
 def _explain_other_secret(state: State) -> str:
-    config, foreign = state.config, sorted(state.store.foreign)
+    config, foreign = state.config, sorted(state.store.unverified_ranks)
     return (
         f"ignored what the store has of {format_ranks(foreign)} of Unit {config.unit}: it is signed with a "
         f"secret that this agent does not have, or with none; rank {config.rank} waits for "

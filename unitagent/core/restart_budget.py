@@ -26,12 +26,12 @@ def count_restart(state: State) -> Result:
     if (
         state.up
         or not state.superseded
-        or state.recovery.counted == state.me.generation
+        or state.recovery.counted_generation == state.me.generation
         or not state.connected
     ):
         return state, ()
-    state = state.with_recovery(counted=state.me.generation)
-    if state.shutdown.draining is not None or has_loaded(state):
+    state = state.with_recovery(counted_generation=state.me.generation)
+    if state.shutdown.draining or has_loaded(state):
         return state, ()
     state = update_record(state, restarts=state.me.restarts + 1)
     if not _was_asked_for(state, state.me.generation):
@@ -49,7 +49,7 @@ def _describe_restart(state: State) -> str:
     """Which restart this is, of how many, and when it comes."""
     if _was_asked_for(state, state.me.generation):
         return "restart on request, which the restart budget does not count"
-    pause = max(0.0, state.barrier.not_before - state.now)
+    pause = max(0.0, state.barrier.backoff_until - state.now)
     soon = f"in {pause:.1f} s (UNIT_BACKOFF_SECONDS)" if pause else "at once"
     used = len(state.recovery.charges)
     if not state.config.guard:
@@ -87,7 +87,7 @@ def _set_pause(state: State) -> State:
     if not charges:
         return state
     pause = pause_before(charges, state.config.backoff)
-    return state.with_barrier(not_before=charges[-1].at - state.config.epoch + pause)
+    return state.with_barrier(backoff_until=charges[-1].at - state.config.epoch + pause)
 
 
 def inherit_charges(state: State, predecessor: Record) -> State:
@@ -113,7 +113,7 @@ def _left_uncharged(state: State, predecessor: Record) -> bool:
 
 def learn_charges(state: State) -> Result:
     """Learn from the others of restarts that happened while my container was rebuilt."""
-    if not state.store.current or not state.joined or state.shutdown.leaving:
+    if not state.store.is_new_snapshot or not state.joined or state.shutdown.leaving:
         return state, ()
     known = {charge.generation for charge in state.recovery.charges}
     new = [
@@ -138,7 +138,7 @@ def _give_up(state: State) -> State:
 
 def fail_together(state: State) -> Result:
     """If any member reports an exhausted restart budget, treat it as exhausted here too."""
-    if not state.store.current:
+    if not state.store.is_new_snapshot:
         return state, ()
     failed = [record for record in state.store.records.values() if record.failed]
     ours = {peer.incarnation for peer in gang_members(state)}

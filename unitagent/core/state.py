@@ -45,7 +45,8 @@ class State(Struct, frozen=True, kw_only=True):
         me: The record that I publish, or will publish with the next exchange.
         started: When this agent started.
         now: When the last event happened.
-        late: When I last found that I had been suspended, or starved of CPU, for longer than a few ticks.
+        suspended_at: When I last found that I had been suspended, or starved of CPU, for longer than a few
+            ticks.
         generation: The highest generation that I ever heard of; it never goes down, whatever the store says.
         warned: What was logged once and is not to be logged again.
         store: The store as of its last answer.
@@ -62,7 +63,7 @@ class State(Struct, frozen=True, kw_only=True):
     me: Record
     started: float
     now: float
-    late: float = NEVER
+    suspended_at: float = NEVER
     generation: int = 0
     warned: frozenset[str] = frozenset()
     store: StoreView = field(default_factory=StoreView)
@@ -115,12 +116,12 @@ class State(Struct, frozen=True, kw_only=True):
     @property
     def connected(self) -> bool:
         """Whether the last exchange was answered."""
-        return self.store.leases.contact is not None
+        return self.store.leases.contact_since is not None
 
     @property
     def joined(self) -> bool:
         """Whether I hold my rank, as far as I know."""
-        return self.store.joined is not None
+        return self.store.joined_at is not None
 
     @property
     def holds_rank(self) -> bool:
@@ -165,12 +166,7 @@ class State(Struct, frozen=True, kw_only=True):
         """Whether my part of a job succeeded and nobody has proposed another generation. An exit during
         a drain is no success: the workload was told to stop.
         """
-        if (
-            self.config.mode is not Mode.JOB
-            or self.up
-            or self.superseded
-            or self.shutdown.draining is not None
-        ):
+        if self.config.mode is not Mode.JOB or self.up or self.superseded or self.shutdown.draining:
             return False
         return self.workload.exit is not None and self.workload.exit.status == 0
 
@@ -265,21 +261,21 @@ def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
     earliest.
     """
     leases = state.store.leases
-    if leases.contact is None or leases.last is None:
+    if leases.contact_since is None or leases.last_reply_at is None:
         return False
-    return leases.last - max(leases.contact, since) >= seconds
+    return leases.last_reply_at - max(leases.contact_since, since) >= seconds
 
 
 def was_held_lately(state: State) -> bool:
     """Whether the store has forgotten a holder of my rank with a later tenure. That one gets time to
     write again, and is alive as long as it answers.
     """
-    former = state.store.former
+    former = state.store.forgotten_holder
     if state.joined and (former is None or not former.outranks(state.me)):
         return False
     lease = state.store.leases.find_hidden(state.config.rank, besides=state.me.incarnation)
-    forgotten = NEVER if lease is None else lease.since
-    answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
+    forgotten = NEVER if lease is None else lease.unchanged_since
+    answered = NEVER if former is None else state.peers.known_alive_at.get(former.incarnation, NEVER)
     return state.now - max(forgotten, answered) <= longest_takeover(state, former)
 
 
@@ -294,14 +290,14 @@ def is_still_mine(state: State, patience: float | None = None) -> bool:
     ``patience`` seconds, a heartbeat if None. An incarnation that took it while I was out of contact writes
     itself back by then, even into a store that was set back.
     """
-    contact, joined = state.store.leases.contact, state.store.joined
+    contact, joined = state.store.leases.contact_since, state.store.joined_at
     taken_now = contact is not None and joined is not None and joined >= contact
     return taken_now or is_observed(state, state.config.timing.beat_due if patience is None else patience)
 
 
 def look_for_successor(state: State, patience: float | None = None) -> State:
     """Read the store again as soon as that time is over, not only at my own next heartbeat."""
-    contact = state.store.leases.contact or state.now
+    contact = state.store.leases.contact_since or state.now
     due = contact + (state.config.timing.beat_due if patience is None else patience)
     return state if due <= state.now else state.with_store(next_beat=min(state.store.next_beat, due))
 
@@ -319,13 +315,13 @@ def confirmed_alive(state: State, peer: Record) -> bool:
     """Whether the peer answered within the lease; its own word is as good a sign of life as a
     heartbeat.
     """
-    return state.now - state.peers.heard.get(peer.incarnation, NEVER) < state.config.lease
+    return state.now - state.peers.known_alive_at.get(peer.incarnation, NEVER) < state.config.lease
 
 
 def is_silent(state: State, peer: Record) -> bool:
     """Whether its lease has expired and its agent does not answer either, if it can be asked."""
-    mute = peer.incarnation in state.peers.mute and not confirmed_alive(state, peer)
-    return is_overdue(state, peer) and (mute or not state.config.probes)
+    unresponsive = peer.incarnation in state.peers.unresponsive and not confirmed_alive(state, peer)
+    return is_overdue(state, peer) and (unresponsive or not state.config.probes)
 
 
 def seconds_late(state: State, record: Record) -> float:
@@ -350,7 +346,7 @@ def describe_rank(state: State, rank: int) -> str:
 
 def describe_trouble(state: State) -> str:
     """Why the store does not answer, in parentheses; "" if nothing is known of it."""
-    return f" ({state.store.trouble})" if state.store.trouble else ""
+    return f" ({state.store.last_error})" if state.store.last_error else ""
 
 
 def format_clock(state: State, at: float) -> str:
@@ -397,9 +393,9 @@ def find_stage(state: State) -> Stage:
     """The stage of an agent in this state."""
     if state.shutdown.leaving is not None:
         return Stage.LEAVING
-    if state.shutdown.draining is not None:
+    if state.shutdown.draining:
         return Stage.DRAINING
-    if state.workload.cut_off:
+    if state.workload.isolated:
         return Stage.ISOLATED
     if not state.joined:
         return Stage.JOINING

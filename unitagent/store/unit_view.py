@@ -129,7 +129,7 @@ class UnitView:
             holder=answer.holder.decode(errors="replace"),
             generation=answer.generation,
             records=dict(self._records),
-            foreign=frozenset(self.foreign),
+            unverified_ranks=frozenset(self.foreign),
             newest=self._newest,
             beats={
                 rank: Beat(beat.incarnation, beat.count, max(0.0, answer.now / 1e6 - at / 1e3))
@@ -137,7 +137,7 @@ class UnitView:
             },
             failure=self._decode_or_warn("failure", answer.failure, codec.decode_failure),
             order=self._decode_or_warn("order", answer.order, codec.decode_order),
-            age=answer.age,
+            unit_age=answer.age,
             now=answer.now // 1000,
         )
 
