@@ -101,7 +101,7 @@ def test_what_passes_again_is_forgotten_by_all_ranks() -> None:
     unit.tell(0, HealthChecked, True)
     unit.wait(1)
     assert unit.ready() == {0, 1}
-    assert {state.store.records[0].trouble for state in unit.agents.values()} == {""}
+    assert {state.store.records[0].failed_check for state in unit.agents.values()} == {""}
     assert condition(unit, "WorkloadHealthy", 1)["status"] == condition(unit, "Ready", 1)["status"] == "True"
     assert condition(unit, "Ready")["since"] is not None
 
@@ -112,14 +112,14 @@ def test_the_checks_of_a_workload_that_ended_say_nothing_of_the_next_one() -> No
     unit.crash(1)
     unit.wait(1)
     assert unit.generations() == {2}
-    assert unit.agents[0].me.trouble == ""
+    assert unit.agents[0].me.failed_check == ""
     assert "it started" in readyz(unit)
 
 
 def test_a_record_holds_only_what_others_accept() -> None:
     unit = loading()
     unit.tell(0, HealthProbed, URL, "bad \x1b[31m answer " + "x" * 5000)
-    trouble = unit.agents[0].me.trouble
+    trouble = unit.agents[0].me.failed_check
     assert trouble.isprintable()
     assert len(trouble) <= 500
 

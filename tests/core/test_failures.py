@@ -386,7 +386,7 @@ def test_who_is_killed_after_it_gave_up_ends_again() -> None:
     unit.crash(1)
     unit.wait(1)
     assert unit.codes == {1: 70}
-    assert unit.store.board.records[0].failed
+    assert unit.store.board.records[0].budget_exhausted
     unit.kill(0)
     unit.create(0)
     unit.wait(2)

@@ -162,7 +162,9 @@ def test_who_has_left_fences_nobody() -> None:
     unit.create(1)
     board, old = unit.store.board, unit.store.board.records[1]
     for count in (1, 2, 3):
-        board.records[1] = replace(old, incarnation="former", tenure=count * 10**15, ip="10.0.0.9", left=True)
+        board.records[1] = replace(
+            old, incarnation="former", tenure=count * 10**15, ip="10.0.0.9", has_left=True
+        )
         board.holders[1] = "former"
         board.beats[1] = (Beat("former", count), unit.now)
         unit.wait(1)

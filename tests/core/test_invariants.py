@@ -64,7 +64,9 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "only rank 0, and only in a drain, waits for requests in flight": lambda s: s.with_shutdown(
         awaiting_drain=True
     ),
-    "a record says asked exactly when its agent was asked to stop": lambda s: update_record(s, asked=True),
+    "a record says asked exactly when its agent was asked to stop": lambda s: update_record(
+        s, stop_requested=True
+    ),
     "no agent hurries without being asked to stop": lambda s: s.with_shutdown(force_stop=True),
     "an agent that was asked to stop and has no workload leaves": lambda s: s.with_shutdown(
         requested_at=1.0
@@ -73,7 +75,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
         leaving=LEAVING
     ),
     "a record says left only when its agent leaves and has neither workload nor keeper": lambda s: (
-        update_record(s, left=True)
+        update_record(s, has_left=True)
     ),
     "an agent whose job is complete leaves": lambda s: s.with_shutdown(completed=True),
     "only other members of the gang are suspected": lambda s: s.with_peers(presumed_lost={1: "itself"}),

@@ -39,7 +39,7 @@ def test_of_many_the_first_are_named_and_the_others_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"generation": 0}, {"left": True}, {"size": 7}, {"revision": "x"}, {"ip": "10.0.0.9"}]
+    "changes", [{"generation": 0}, {"has_left": True}, {"size": 7}, {"revision": "x"}, {"ip": "10.0.0.9"}]
 )
 def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str, object]) -> None:
     state = alone(1024)

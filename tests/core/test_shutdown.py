@@ -60,7 +60,7 @@ def test_a_rank_that_was_given_back_is_not_fenced_by_who_takes_it() -> None:
     unit.cut.add(1)
     unit.tell(0, StopRequested)
     unit.wait(0.5)
-    assert unit.agents[0].me.left, "said farewell, and stays for rank 1, which may read it here"
+    assert unit.agents[0].me.has_left, "said farewell, and stays for rank 1, which may read it here"
     unit.store.board.holders[0] = "newcomer"
     unit.store.board.beats[0] = (Beat("newcomer", 1), unit.now)
     unit.wait(2)
@@ -271,7 +271,7 @@ def test_a_second_signal_gives_the_rank_back_all_the_same() -> None:
     unit.finish(0)
     unit.wait(1)
     assert unit.codes == {0: 0}
-    assert unit.store.board.records[0].left
+    assert unit.store.board.records[0].has_left
 
 
 def test_without_guard_and_without_the_store_a_follower_waits_for_rank_0_that_drains() -> None:

@@ -262,7 +262,9 @@ def test_a_claim_from_before_an_outage_may_have_a_successor() -> None:
 def test_without_guard_the_record_of_an_instance_with_a_larger_size_keeps_nobody_out() -> None:
     """It has come and gone (seed 820007650)."""
     unit = Unit(2, **CALM).formed()
-    odd = replace(unit.store.board.records[1], rank=2, size=3, incarnation="odd", ip="10.0.0.9", left=True)
+    odd = replace(
+        unit.store.board.records[1], rank=2, size=3, incarnation="odd", ip="10.0.0.9", has_left=True
+    )
     unit.store.board.records[2] = odd
     unit.kill(1)
     unit.create(1)

@@ -124,7 +124,7 @@ class Endings:
 
     def note_decision(self, one: Instance, before: State) -> None:
         """It has made up its mind to give its rank back."""
-        if one.state.me.left and not before.me.left:
+        if one.state.me.has_left and not before.me.has_left:
             self._parting[one.incarnation] = self.watch.world.now
 
     def check_exit(self, one: Instance) -> None:
@@ -206,7 +206,7 @@ class Endings:
         nobody (seed 75429 of the critical moments).
         """
         plan = self.watch.plan
-        gave_up = any(one.state.me.failed for one in self.watch.world.lives)
+        gave_up = any(one.state.me.budget_exhausted for one in self.watch.world.lives)
         if not plan.guard or gave_up or self._is_forgotten():
             return
         free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
@@ -251,7 +251,7 @@ class Endings:
     def _begins_anew(self, one: Instance) -> bool:
         """Whether it was started in the place of one that had given up."""
         return any(
-            other.rank == one.rank and other.state.me.failed and other.born < one.born
+            other.rank == one.rank and other.state.me.budget_exhausted and other.born < one.born
             for other in self.watch.world.lives
         )
 

@@ -67,7 +67,7 @@ _SHOWN = {
 
 
 def _list_changes(before: State, after: State) -> Iterator[str]:
-    for one in ("generation", "state", "gang", "asked", "left", "failed"):
+    for one in ("generation", "state", "gang", "stop_requested", "has_left", "budget_exhausted"):
         old, new = getattr(before.me, one), getattr(after.me, one)
         if old != new:
             yield f"me.{one} {old or '-'}->{new or '-'}"

@@ -141,7 +141,7 @@ class Lookout:
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
         record, gang = one.state.store.records.get(rank), one.state.workload.gang
-        if record is None or gang is None or record.left:
+        if record is None or gang is None or record.has_left:
             return False
         return record.incarnation == gang.incarnations[rank]
 
@@ -265,7 +265,7 @@ class Lookout:
         """4: with guard, a member that dies without a word is noticed by the survivors in contact."""
         work, plan = dead.workload, self.watch.plan
         counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
-        if not counts or work is None or not work.main or dead.state.me.left or dead.state.fenced:
+        if not counts or work is None or not work.main or dead.state.me.has_left or dead.state.fenced:
             return
         if (
             dead.state.generation > work.gang.generation

@@ -185,7 +185,7 @@ def test_who_comes_back_to_its_own_rank_has_it_at_once(state: str) -> None:
         server.state.board.born = server.clock() - 60
         me = replace(SPARE, rank=1)
         if state != "empty":
-            there = replace(holder(1), left=state == "left", ip=me.ip, netns=me.netns, port=me.port)
+            there = replace(holder(1), has_left=state == "left", ip=me.ip, netns=me.netns, port=me.port)
             await FakeStore(server, 1, "i1").exchange(exchange(there, generation=4))
         begun = asyncio.get_running_loop().time()
         found = await claimed(server, me, spare=Spare.HOME)
@@ -269,7 +269,7 @@ async def test_a_tenure_that_was_not_observed_is_one_above_its_predecessors() ->
     server = FakeServer()
     async with held(server) as beating:
         beating[1].cancel()
-        await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
+        await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), has_left=True), generation=4))
         found = await claimed(server)
     assert (found.me.rank, found.me.tenure) == (1, holder(1).tenure + 1)
     assert found.me.outranks(holder(1))
@@ -358,7 +358,7 @@ async def test_a_store_that_is_older_than_a_lease_gives_a_rank_that_was_left_at_
     server = FakeServer()
     waits = claimed(server)
     await until(lambda: server.state.board.born is not None)
-    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
+    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), has_left=True), generation=4))
     assert not waits.done()
     server.state.board.born = server.clock() - LEASE
     found = await waits
@@ -385,7 +385,7 @@ async def test_garbage_at_one_rank_does_not_keep_another_from_being_claimed() ->
             beating[rank].cancel()
         await asyncio.sleep(0.05)
         del server.state.board.records[0]
-        await FakeStore(server, 2, "i2").exchange(exchange(replace(holder(2), left=True)))
+        await FakeStore(server, 2, "i2").exchange(exchange(replace(holder(2), has_left=True)))
         async with asyncio.timeout(10 * TAKEOVER):
             assert (await claimed(server)).me.rank in {0, 2}
 
@@ -413,7 +413,7 @@ async def test_a_holder_that_the_store_hides_behind_another_has_time_to_write_ag
         waits = claimed(server)
         await looked(server, 3)
         beating[0].cancel()
-        board, former = server.state.board, replace(holder(0), incarnation="x", left=True)
+        board, former = server.state.board, replace(holder(0), incarnation="x", has_left=True)
         board.records[0], board.holders[0] = former, "x"
         board.beats[0] = (Beat("x", 1), server.clock())
         await asyncio.sleep(TAKEOVER / 2)
@@ -461,12 +461,12 @@ def test_of_several_that_are_free_the_lowest_is_taken(looks: Looks) -> None:
 
 
 def test_who_has_left_is_gone_at_once(looks: Looks) -> None:
-    looks.records[1] = replace(looks.records[1], left=True)
+    looks.records[1] = replace(looks.records[1], has_left=True)
     assert looks.at(0) == 1
 
 
 def test_a_place_of_my_own_comes_before_a_lower_rank(looks: Looks) -> None:
-    looks.records[0] = replace(looks.records[0], left=True)
+    looks.records[0] = replace(looks.records[0], has_left=True)
     looks.records[2] = replace(looks.records[2], ip=SPARE.ip, port=SPARE.port, netns=SPARE.netns)
     assert looks.at(0) == 2
 

@@ -285,7 +285,7 @@ def find_holder_to_ask(
 
 
 def _can_be_asked(record: Record, me: Record) -> bool:
-    return not (record.left or record.had_address_of(me)) and bool(record.port)
+    return not (record.has_left or record.had_address_of(me)) and bool(record.port)
 
 
 def remember_holders(reply: Reply, known: Mapping[str, Record], leases: Leases) -> dict[str, Record]:
@@ -305,7 +305,7 @@ def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
     """
     took = reply.records.get(rank)
     tenure = choose_tenure(took, reply.now, observed=observed)
-    charges = took.charges if took is not None and not took.failed else ()
+    charges = took.charges if took is not None and not took.budget_exhausted else ()
     return Claim(replace(me, rank=rank, tenure=tenure, charges=charges), took)
 
 
@@ -381,7 +381,9 @@ def find_free_rank(
 
 def _has_run(reply: Reply) -> bool:
     """Whether the store shows that this Unit has run, so that each rank was held."""
-    return reply.generation > 1 or any(one.begun or one.state.started for one in reply.records.values())
+    return reply.generation > 1 or any(
+        one.predecessor_generation or one.state.started for one in reply.records.values()
+    )
 
 
 def is_settled(leases: Leases, seconds: float) -> bool:
@@ -422,7 +424,7 @@ def _is_free(rank: int, reply: Reply, leases: Leases, takeover: float, heard: Ma
 
 def _has_left(rank: int, reply: Reply) -> bool:
     record = reply.records.get(rank)
-    return record is not None and record.left and record.incarnation == _find_holder(reply, rank)
+    return record is not None and record.has_left and record.incarnation == _find_holder(reply, rank)
 
 
 def _find_holder(reply: Reply, rank: int) -> str:

@@ -389,5 +389,7 @@ def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State
     since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
     state = state.with_workload(failed_checks=failed)
     return (
-        state if text == state.me.trouble else update_record(state, trouble=text, trouble_at=round(since, 3))
+        state
+        if text == state.me.failed_check
+        else update_record(state, failed_check=text, failed_check_since=round(since, 3))
     )

@@ -152,7 +152,7 @@ def _predict_roster(state: State) -> list[Record]:
     fit = all(
         record.generation <= generation
         and (record.size, record.revision) == (state.config.size, state.me.revision)
-        and not (record.asked or record.left or record.failed)
+        and not (record.stop_requested or record.has_left or record.budget_exhausted)
         for record in others
     )
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
@@ -307,7 +307,9 @@ def _has_confirmed(state: State, record: Record, gang: Gang) -> bool:
 def counts_at_barrier(state: State, record: Record) -> bool:
     """Whether this record counts at my barrier."""
     here = record.generation == state.me.generation and record.size == state.config.size
-    fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
+    fit = record.revision == state.me.revision and not (
+        record.stop_requested or record.has_left or record.budget_exhausted
+    )
     open_yet = record.state is InstanceState.IDLE or record.state.started or has_done_its_part(state, record)
     return here and fit and open_yet
 
@@ -327,7 +329,7 @@ def _finished_without_me(state: State, record: Record) -> bool:
     member was rebuilt meanwhile.
     """
     here = record.generation == state.me.generation and record.rank != state.config.rank
-    return here and not record.left and _has_finished_job(state, record) and record.gang != state.me.gang
+    return here and not record.has_left and _has_finished_job(state, record) and record.gang != state.me.gang
 
 
 def _find_full_roster(state: State) -> list[Record] | None:
@@ -480,7 +482,7 @@ def _explain_displaced(state: State, former: Record, shown: Record) -> str:
 
 def _explain_absence(state: State, record: Record) -> str:
     rank = describe_rank(state, record.rank)
-    if record.left:
+    if record.has_left:
         return f"{rank} has left"
     if record.size != state.config.size:
         return f"{rank} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"

@@ -135,7 +135,7 @@ def _judge_health(state: State) -> Condition:
     if leader is None or not leader.state.started:
         return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
     check = probe_answers.check_leader(state)
-    if not check.ok or leader.trouble:
+    if not check.ok or leader.failed_check:
         return _describe_unhealthy(state, leader)
     if state.config.rank == 0 and not state.config.health:
         only = "no health URL is known: ready only means that the workload runs"
@@ -146,8 +146,8 @@ def _judge_health(state: State) -> Condition:
 def _describe_unhealthy(state: State, leader: Record) -> Condition:
     """If the workload was healthy before, a failed check is reported, but does not make it unhealthy yet."""
     healthy = leader.state is InstanceState.HEALTHY
-    reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
-    since = leader.trouble_at or (_date(state, state.workload.spawned) if state.in_gang else None)
+    reason = "HealthCheckFailing" if leader.failed_check else "NotHealthyYet"
+    since = leader.failed_check_since or (_date(state, state.workload.spawned) if state.in_gang else None)
     message = probe_answers.explain_health(state)
     return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, message, since)
 

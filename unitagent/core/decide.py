@@ -174,7 +174,11 @@ def _is_urgent(state: State) -> bool:
     me, old = state.me, state.store.published
     if old is None:
         return False
-    leaving = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
+    leaving = (me.stop_requested, me.has_left, me.budget_exhausted) != (
+        old.stop_requested,
+        old.has_left,
+        old.budget_exhausted,
+    )
     return leaving or (me.state is InstanceState.EXITED and old.state is not me.state)
 
 

@@ -2,7 +2,7 @@
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
 It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
-address that refuses connections, made it a suspect (:func:`_weigh_answer`). With guard, another incarnation
+address that refuses connections, makes it presumed lost (:func:`_weigh_answer`). With guard, another incarnation
 in its rank is a failure, too.
 
 *Silent* means both: its lease has expired, by the age of its last heartbeat on the store's clock, as far as I
@@ -12,8 +12,9 @@ than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge ra
 (``state.judged_members``).
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
-alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is away, or a
-*suspicion*, which ends the generation only together with a snapshot of the store.
+alone ends a generation, either. It adds a doubt (``readiness_doubts``), which turns readiness off while the
+store is away, or makes the member *presumed lost*, which ends the generation only together with a snapshot of
+the store.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _list_participants(state: State) -> tuple[Record, ...]:
     return tuple(
         peer
         for peer in judged_members(state)
-        if not (peer.left or peer.asked) and peer.generation == state.me.generation
+        if not (peer.has_left or peer.stop_requested) and peer.generation == state.me.generation
     )
 
 

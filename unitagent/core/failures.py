@@ -66,7 +66,7 @@ def apply_operator_order(state: State) -> Result:
     if order.kind is not OrderKind.DRAIN or state.shutdown.stop_requested:
         return state, ()
     asked = state.with_shutdown(requested_at=state.now, requested_by=order.by or "an operator", ordered=True)
-    return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")
+    return update_record(asked, stop_requested=True), log(Level.INFO, order.origin, "order")
 
 
 def _last_order_before_me(state: State) -> int:
@@ -77,7 +77,7 @@ def _last_order_before_me(state: State) -> int:
     """
     former, order, now = state.store.predecessor, state.store.order, 1000 * state.store.clock
     last = max(now, order.number if order else 0)
-    if former is None or former.asked or order is None or order.number <= former.order:
+    if former is None or former.stop_requested or order is None or order.number <= former.order:
         return last
     return former.order if order.number > now - REBUILT_WITHIN * 1_000_000 else last
 

@@ -53,7 +53,7 @@ def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
     """
     at: dict[tuple[str, int], list[Record]] = {}
     for record in roster:
-        if not record.left:
+        if not record.has_left:
             at.setdefault((record.ip, record.port), []).append(record)
     return [tuple(there) for there in at.values() if len(there) > 1 and _is_clash(there)]
 
@@ -149,7 +149,7 @@ def _explain_disagreement(state: State, record: Record) -> str:
 
 def _must_leave(state: State, record: Record) -> bool:
     """Whether that agent is alive and I am the one to leave."""
-    if record.left or record.rank == state.config.rank:
+    if record.has_left or record.rank == state.config.rank:
         return False
     alive = state.store.leases.was_alive(record.incarnation)
     return alive and (not state.joined or record.rank < state.config.rank)

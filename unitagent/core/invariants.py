@@ -132,7 +132,7 @@ def _drain_in_order(state: State) -> bool:
 
 
 def _says_that_it_was_asked(state: State) -> bool:
-    return state.me.asked == state.shutdown.stop_requested
+    return state.me.stop_requested == state.shutdown.stop_requested
 
 
 def _has_reason_to_hurry(state: State) -> bool:
@@ -151,7 +151,7 @@ def _leaving_ends_the_workload(state: State) -> bool:
 
 
 def _left_for_good(state: State) -> bool:
-    return not state.me.left or (state.shutdown.leaving is not None and not state.occupied)
+    return not state.me.has_left or (state.shutdown.leaving is not None and not state.occupied)
 
 
 def _completed_is_leaving(state: State) -> bool:

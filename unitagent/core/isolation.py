@@ -69,7 +69,7 @@ def _list_peers_to_ask(state: State) -> tuple[Record, ...]:
     near = {find_relay(rank, size), *find_neighbours(rank, size)}
     if (rank == 0 and size <= ALL_BEATS) or _has_no_news(state):
         near |= {peer.rank for peer in _list_witnesses(state)}
-    return tuple(peer for peer in gang_members(state, near) if peer.port and not peer.left)
+    return tuple(peer for peer in gang_members(state, near) if peer.port and not peer.has_left)
 
 
 def _has_no_news(state: State) -> bool:
@@ -83,7 +83,7 @@ def _list_witnesses(state: State) -> list[Record]:
     answers, which in a small Unit are all.
     """
     vouch = range(1, ALL_BEATS + 1) if state.config.rank == 0 else (0,)
-    return [peer for peer in gang_members(state, vouch) if peer.port and not peer.left]
+    return [peer for peer in gang_members(state, vouch) if peer.port and not peer.has_left]
 
 
 def stop_when_isolated(state: State) -> Result:

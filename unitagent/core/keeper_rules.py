@@ -106,7 +106,7 @@ def _is_broken(state: State) -> bool:
         return False
     others = (one for one in state.store.records.values() if one.rank != state.config.rank)
     return any(
-        _stands_apart(state, one) or (one.left and one.incarnation in gang.incarnations) for one in others
+        _stands_apart(state, one) or (one.has_left and one.incarnation in gang.incarnations) for one in others
     )
 
 

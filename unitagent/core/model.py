@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from unitagent.core.keeper_record import KeeperRecord
@@ -117,7 +118,7 @@ class RestartPause(Struct, frozen=True, kw_only=True):
 
 
 class Record(Struct, frozen=True, kw_only=True):
-    """What one agent publishes about itself.
+    """What one agent publishes about itself. In the store some fields have shorter names.
 
     Attributes:
         rank: The instance's number in the Unit, from 0.
@@ -137,22 +138,24 @@ class Record(Struct, frozen=True, kw_only=True):
         lease: Seconds for which this agent keeps serving without contact; 0 if it does not publish this.
         generation: The generation it is in; 0 before its first barrier.
         state: State of the instance.
-        begun: The last generation that is known to have started with an earlier holder of this rank.
+        predecessor_generation: The last generation that is known to have started with an earlier holder of
+            this rank.
         gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
         master_port: Free port chosen for this generation; only rank 0 sets it.
         next_port: The port that rank 0 will choose for its next generation, if it is still free by then.
         pid: The workload's main process; None if there is none.
         exit_code: The workload's exit status as a shell reports it; None while it runs.
-        asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
+        stop_requested: The agent was asked to stop, by a signal or an order, so the Unit or this instance
+            goes down.
         draining: The workload ends because the Unit drains, which is not charged to the restart budget.
-        left: The agent has ended on purpose; its rank is free at once.
-        failed: The agent considers the restart budget of the Unit exhausted.
+        has_left: The agent has ended on purpose; its rank is free at once.
+        budget_exhausted: The agent considers the restart budget of the Unit exhausted.
         lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
             watches everybody.
         order: Number of the last operator's order that it has applied, or that is older than its tenure.
         pause: The newest pause of restarts that it knows, perhaps one that is over; None for none.
-        trouble: Which health check of its workload fails, and how; empty if none does.
-        trouble_at: Since when, in seconds since the epoch; 0 if none does.
+        failed_check: Which health check of its workload fails, and how; empty if none does.
+        failed_check_since: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
         charges: Restarts within the budget window, oldest first; in the record they outlive the container.
         keeper: Its keeper; not in the record at all where the Unit has none.
@@ -173,21 +176,21 @@ class Record(Struct, frozen=True, kw_only=True):
     lease: float = 0.0
     generation: int = 0
     state: InstanceState = InstanceState.WAITING
-    begun: int = 0
+    predecessor_generation: int = msgspec.field(default=0, name="begun")
     gang: str = ""
     master_port: int = 0
     next_port: int = 0
     pid: int | None = None
     exit_code: int | None = None
-    asked: bool = False
+    stop_requested: bool = msgspec.field(default=False, name="asked")
     draining: bool = False
-    left: bool = False
-    failed: bool = False
+    has_left: bool = msgspec.field(default=False, name="left")
+    budget_exhausted: bool = msgspec.field(default=False, name="failed")
     lost: tuple[int, ...] = ()
     order: int = 0
     pause: RestartPause | None = None
-    trouble: str = ""
-    trouble_at: float = 0.0
+    failed_check: str = msgspec.field(default="", name="trouble")
+    failed_check_since: float = msgspec.field(default=0.0, name="trouble_at")
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
     keeper: KeeperRecord | UnsetType = UNSET

@@ -76,7 +76,7 @@ def _check_ranks(state: State) -> ProbeCheck:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
             down.append(describe_absence(state, rank) or f"rank {rank} is {find_shown_state(state, rank)}")
-        elif peer.asked:
+        elif peer.stop_requested:
             down.append(f"rank {rank} was asked to stop")
     return ProbeCheck("ranks", not down, ", ".join(down))
 
@@ -108,13 +108,13 @@ def check_leader(state: State) -> ProbeCheck:
 def explain_health(state: State) -> str:
     """Why rank 0 is not healthy: what is asked, what came of it, for how long and how often."""
     leader = state.me if state.config.rank == 0 else state.store.records.get(0)
-    if leader is None or not leader.trouble:
+    if leader is None or not leader.failed_check:
         return _explain_unasked_health(state)
     if state.workload.failed_checks:
         failed = [describe_failed_check(state, check) for check in state.workload.failed_checks]
     else:
-        age = max(0.0, state.now + state.config.epoch - leader.trouble_at)
-        failed = [f"{leader.trouble}, {format_age(age)}"]
+        age = max(0.0, state.now + state.config.epoch - leader.failed_check_since)
+        failed = [f"{leader.failed_check}, {format_age(age)}"]
     return f"rank 0's health {'; '.join(failed)}"
 
 

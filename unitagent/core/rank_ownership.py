@@ -43,10 +43,12 @@ FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been r
 
 def leave_when_fenced(state: State) -> Result:
     """Another incarnation holds my rank: end, and kill the workload at once."""
-    if state.fenced or state.me.left or not state.joined or not state.store.is_new_snapshot:
+    if state.fenced or state.me.has_left or not state.joined or not state.store.is_new_snapshot:
         return state, ()
     holder = state.store.records.get(state.config.rank)
-    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.left
+    rival = (
+        holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.has_left
+    )
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
     if state.me.outranks(holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
@@ -84,7 +86,7 @@ def is_living(state: State, incarnation: str) -> bool:
 def was_taken(state: State) -> bool:
     """Whether another incarnation holds the rank that I gave back."""
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
-    if not state.me.left or holder in {"", state.me.incarnation}:
+    if not state.me.has_left or holder in {"", state.me.incarnation}:
         return False
     return record is None or record.incarnation != holder or record.outranks(state.me)
 
@@ -133,7 +135,7 @@ def find_replaceable(state: State) -> str | None:
         return holder if _runs_with_gang(state) or is_gone(state, holder) else None
     if _runs_with_gang(state) and state.me.outranks(record):
         return holder
-    if state.me.left and record.outranks(state.me):  # I gave it back
+    if state.me.has_left and record.outranks(state.me):  # I gave it back
         return None
     return holder if _has_ended(state, record) else None
 
@@ -154,7 +156,7 @@ def _runs_with_gang(state: State) -> bool:
 
 def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is certainly gone."""
-    if holder.left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
+    if holder.has_left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
         return True
     former, patience = (
         state.store.predecessor,
@@ -186,7 +188,9 @@ def _has_run(state: State) -> bool:
     """Whether the store knows that the Unit has run, although it knows nobody in my rank."""
     records = state.store.records.values()
     before = (InstanceState.WAITING, InstanceState.IDLE)
-    ran = state.generation > 1 or any(record.begun or record.state not in before for record in records)
+    ran = state.generation > 1 or any(
+        record.predecessor_generation or record.state not in before for record in records
+    )
     return ran or (state.generation > 0 and not records)
 
 
@@ -268,7 +272,7 @@ def needs_new_tenure(state: State, holder: str | None) -> bool:
     the rank.
     """
     another = holder not in {None, "", state.me.incarnation}
-    return not state.joined or (another and not _runs_with_gang(state) and not state.me.left)
+    return not state.joined or (another and not _runs_with_gang(state) and not state.me.has_left)
 
 
 def start_tenure(state: State) -> State:
@@ -293,7 +297,7 @@ def _awaits_start(state: State) -> bool:
     started in it.
     """
     standing = [one for one in state.store.records.values() if one.generation == state.generation]
-    begun = any(one.begun >= state.generation for one in state.store.records.values())
+    begun = any(one.predecessor_generation >= state.generation for one in state.store.records.values())
     return not begun and any(one.state is InstanceState.IDLE for one in standing)
 
 
@@ -302,12 +306,12 @@ def succeed_holder(state: State, predecessor: Record) -> State:
     state = state.with_store(predecessor=predecessor)
     state = restart_budget.inherit_charges(state, predecessor)
     begun = predecessor.generation if predecessor.state.started else 0
-    state = update_record(state, begun=max(predecessor.begun, begun))
+    state = update_record(state, predecessor_generation=max(predecessor.predecessor_generation, begun))
     if not state.ends_whole_unit:
         return state
     if state.config.restart is Restart.RECREATE:  # no other agent survives to remember
         state = update_record(state, restarts=predecessor.restarts)
-    if predecessor.state.started and not (predecessor.asked or predecessor.left):
+    if predecessor.state.started and not (predecessor.stop_requested or predecessor.has_left):
         why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
         replaced = make_failure(state, predecessor.rank, Reason.REPLACED, why)
         state = failures.remember_failure(state, replace(replaced, generation=predecessor.generation))

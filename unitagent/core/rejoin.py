@@ -99,7 +99,7 @@ def _may_duplicate_holder(state: State) -> bool:
     if predecessor is None:
         return not is_observed(state, longest_takeover(state, *state.store.records.values()))
     since = state.now if state.store.joined_at is None else state.store.joined_at
-    unasked = not (state.me.port or predecessor.left)
+    unasked = not (state.me.port or predecessor.has_left)
     return unasked and not is_observed(state, 2 * state.config.timing.beat_due, since)
 
 
@@ -107,7 +107,7 @@ def _is_running(state: State, leader: Record) -> bool:
     """Whether rank 0 is alive, which it has shown in this contact, and runs the generation that I know, in a
     Unit to which I belong.
     """
-    here = leader.state.started and leader.generation == state.generation and not leader.asked
+    here = leader.state.started and leader.generation == state.generation and not leader.stop_requested
     alike = leader.size == state.config.size and leader.revision == state.me.revision
     leases = state.store.leases
     late = leases.seconds_unchanged(leader.incarnation) > state.config.lease
@@ -139,7 +139,7 @@ def _cannot_be_a_member(state: State, record: Record) -> bool:
     started anything. Its successor is yet to come.
     """
     never_started = record.state in (InstanceState.WAITING, InstanceState.IDLE)
-    return record.size != state.config.size or (record.left and never_started)
+    return record.size != state.config.size or (record.has_left and never_started)
 
 
 def admit_rejoined(state: State) -> Result:
@@ -182,7 +182,7 @@ def restart_job_for_late_joiner(state: State) -> Result:
     ):
         return state, ()
     leader = state.store.records.get(0)
-    over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
+    over = leader is not None and leader.state is InstanceState.EXITED and not leader.has_left
     if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
     if not state.workload.isolated and has_done_its_part(

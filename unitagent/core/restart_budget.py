@@ -94,7 +94,7 @@ def inherit_charges(state: State, predecessor: Record) -> State:
     """Take over the charges of the former holder of my rank, and charge the end that it did not live to
     charge: perhaps nobody else did. A Unit that gave up has closed its account.
     """
-    if any(record.failed for record in state.store.records.values()):
+    if any(record.budget_exhausted for record in state.store.records.values()):
         return state
     state = _add_charges(state, predecessor.charges)
     if state.config.guard and _left_uncharged(state, predecessor):
@@ -106,9 +106,11 @@ def _left_uncharged(state: State, predecessor: Record) -> bool:
     """Whether its agent ended in the middle of the last generation, and nobody was asked to stop."""
     ended, here = predecessor.generation, state.store.records.values()
     ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
-    drained = any((one.asked or one.draining) and one.generation == ended for one in (predecessor, *here))
+    drained = any(
+        (one.stop_requested or one.draining) and one.generation == ended for one in (predecessor, *here)
+    )
     free = drained or _was_asked_for(state, ended)
-    return ran and ended >= state.generation - 1 and not (predecessor.left or free)
+    return ran and ended >= state.generation - 1 and not (predecessor.has_left or free)
 
 
 def learn_charges(state: State) -> Result:
@@ -119,7 +121,7 @@ def learn_charges(state: State) -> Result:
     new = [
         charge
         for record in state.store.records.values()
-        if not record.failed
+        if not record.budget_exhausted
         for charge in record.charges
         if charge.generation not in known and charge.generation < state.me.generation
     ]
@@ -133,14 +135,14 @@ def _give_up(state: State) -> State:
         f"{state.config.restart_window:g} s (UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )
-    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True)
+    return update_record(request_exit(state, ExitCode.BUDGET, why), budget_exhausted=True)
 
 
 def fail_together(state: State) -> Result:
     """If any member reports an exhausted restart budget, treat it as exhausted here too."""
     if not state.store.is_new_snapshot:
         return state, ()
-    failed = [record for record in state.store.records.values() if record.failed]
+    failed = [record for record in state.store.records.values() if record.budget_exhausted]
     ours = {peer.incarnation for peer in gang_members(state)}
     failed_here = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
     if not failed_here and not _is_spent_by_predecessors(state):
@@ -148,7 +150,7 @@ def fail_together(state: State) -> Result:
     failure = find_last_failure(state.recovery.failure)
     last = failure.detail if failure else "unknown"
     why = f"the restart budget of the Unit is exhausted; last: {last}"
-    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True), ()
+    return update_record(request_exit(state, ExitCode.BUDGET, why), budget_exhausted=True), ()
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
@@ -161,7 +163,7 @@ def _failed_without_me(state: State, record: Record) -> bool:
         return False
     gang, former, last = state.workload.gang, state.store.predecessor, record.charges[-1]
     outlived = gang is not None and gang.generation <= last.generation
-    rebuilt = gang is None and former is not None and not (former.failed and former.left)
+    rebuilt = gang is None and former is not None and not (former.budget_exhausted and former.has_left)
     recent = state.now + state.config.epoch - last.at < GAVE_UP_WITHIN
     return recent and (outlived or rebuilt)
 

@@ -54,7 +54,9 @@ def apply_stop_request(state: State, number: int) -> State:
     """Note a signal to stop, or a second one."""
     if state.shutdown.requested_at is None:
         by = signal_name(number) if number else "a signal"
-        return update_record(state.with_shutdown(requested_at=state.now, requested_by=by), asked=True)
+        return update_record(
+            state.with_shutdown(requested_at=state.now, requested_by=by), stop_requested=True
+        )
     again = state.now - state.shutdown.requested_at >= SECOND_SIGNAL
     return state.with_shutdown(force_stop=state.shutdown.force_stop or again)
 
@@ -82,7 +84,9 @@ def begin_drain(state: State) -> Result:
     others = [
         peer.rank
         for peer in gang_members(state)
-        if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+        if peer.stop_requested
+        and peer.generation == state.me.generation
+        and (state.config.guard or peer.rank == 0)
     ]
     if not others and not (state.shutdown.stop_requested and state.ends_whole_unit):
         return state, ()
@@ -157,7 +161,9 @@ def _leader_stopped(state: State) -> bool:
         return True
     if not state.connected and state.peers.readiness_doubts.get(0) == REFUSES:
         return True
-    moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    moved_on = (
+        leader.has_left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    )
     return moved_on or 0 in state.peers.presumed_lost or is_silent(state, leader)
 
 
@@ -235,7 +241,7 @@ def leave_unit(state: State) -> Result:
         leaving = replace(leaving, until=_farewell_until(state))
         state = state.with_shutdown(leaving=leaving).with_store(notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
-        return update_record(state, left=True, state=last), ()
+        return update_record(state, has_left=True, state=last), ()
     force_stop = state.shutdown.force_stop
     published = state.store.published == state.me and (force_stop or not _is_needed(state))
     if published or state.now >= leaving.until:
@@ -261,8 +267,8 @@ def _is_needed(state: State) -> bool:
     """Whether a member has yet to read my last record from the store."""
     if state.config.rank != 0:
         return False
-    if state.shutdown.completed or state.me.failed:
-        return any(not peer.left for peer in gang_members(state))
+    if state.shutdown.completed or state.me.budget_exhausted:
+        return any(not peer.has_left for peer in gang_members(state))
     ends_for_all = state.config.guard or state.shutdown.draining
     here = state.me.generation
     return ends_for_all and any(

@@ -329,7 +329,7 @@ def seconds_late(state: State, record: Record) -> float:
     it has not.
     """
     still = state.store.leases.seconds_unchanged(record.incarnation) - state.config.lease
-    return 0.0 if record.left or confirmed_alive(state, record) else max(0.0, still)
+    return 0.0 if record.has_left or confirmed_alive(state, record) else max(0.0, still)
 
 
 def reported_lost(state: State) -> dict[int, int]:

@@ -81,7 +81,9 @@ def last_leader_contact(state: State) -> tuple[str, float]:
 
 def find_phase(state: State) -> Phase:
     """What the Unit is doing."""
-    if state.me.failed or any(record.failed and not record.left for record in state.store.records.values()):
+    if state.me.budget_exhausted or any(
+        record.budget_exhausted and not record.has_left for record in state.store.records.values()
+    ):
         return Phase.FAILED
     if state.shutdown.completed:
         return Phase.COMPLETED
