@@ -664,12 +664,12 @@ MUTANTS = (
     *(Mutant(wrong, patched, seed, simulate_keepers) for wrong, patched, seed in KEEPER_MUTANTS),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
-barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
+barrier", which is ``barrier.counts_at_barrier`` without its look at ``stop_requested``. A record that may stand is idle, or has
 started.
 
 Idle: its agent has no workload, so in the very step in which it is asked to stop it is leaving
-(``ending.asked``) and says so (``ending.leave``). What it publishes has both ``asked`` and ``left``, and
-``left`` does not stand. The exceptions publish nothing: who is fenced, and who has no rank yet.
+(``shutdown.leave_without_workload``) and says so (``shutdown.leave_unit``). What it publishes has both
+``stop_requested`` and ``has_left``, and ``has_left`` does not stand. The exceptions publish nothing: who is fenced, and who has no rank yet.
 
 Started, in the gang that I have confirmed: all have confirmed it, so by guarantee 2 I may start, and drain
 with the others as if I had started a moment earlier. Started in another gang: this generation has begun

@@ -2,8 +2,8 @@
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
 It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
-address that refuses connections, makes it presumed lost (:func:`_weigh_answer`). With guard, another incarnation
-in its rank is a failure, too.
+address that refuses connections, makes it *presumed lost* (:func:`_weigh_answer`). With guard, another
+incarnation in its rank is a failure, too.
 
 *Silent* means both: its lease has expired, by the age of its last heartbeat on the store's clock, as far as I
 have watched; and it did not answer when asked, nor within the lease. A Unit without probe addresses asks
@@ -13,7 +13,7 @@ than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge ra
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
 alone ends a generation, either. It adds a doubt (``readiness_doubts``), which turns readiness off while the
-store is away, or makes the member *presumed lost*, which ends the generation only together with a snapshot of
+store is away, or makes the member presumed lost, which ends the generation only together with a snapshot of
 the store.
 """
 

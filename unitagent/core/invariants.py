@@ -158,7 +158,7 @@ def _completed_is_leaving(state: State) -> bool:
     return not state.shutdown.completed or state.shutdown.leaving is not None
 
 
-def _suspects_members_only(state: State) -> bool:
+def _presumes_only_members_lost(state: State) -> bool:
     others = set(range(state.config.size)) - {state.config.rank}
     return not state.peers.presumed_lost or (state.in_gang and set(state.peers.presumed_lost) <= others)
 
@@ -236,7 +236,7 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_leaving_ends_the_workload, "the workload of an agent that leaves is being stopped, or gone"),
     (_left_for_good, "a record says left only when its agent leaves and has neither workload nor keeper"),
     (_completed_is_leaving, "an agent whose job is complete leaves"),
-    (_suspects_members_only, "only other members of the gang are suspected"),
+    (_presumes_only_members_lost, "only other members of the gang are presumed lost"),
     (_asks_now_and_then, "each open question has a time before which it is not asked again"),
     (_own_failure_moves_on, "a failure of its own does not leave a generation as it is"),
     (_unstored_failure_exists, "what is yet to be stored is there"),

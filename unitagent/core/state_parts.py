@@ -240,7 +240,8 @@ class PeerEvidence(Struct, frozen=True, kw_only=True):
         ask_again_at: When each rank may be asked again.
         disconnected: Ranks whose connection broke and that have not been asked since.
         reconnect_due: A connection broke and its peer was asked; reconnect if the peer stays.
-        presumed_lost: Gang members whose own word confirmed the suspicion, with the reason in words.
+        presumed_lost: Gang members whose own word, or whose address, says that they are gone, with the reason
+            in words; a snapshot of the store ends the generation.
         unresponsive: Incarnations that did not answer when asked, and have sent no heartbeat since.
         known_alive_at: When I sent each incarnation the question that it answered last, since the answer may
             have waited for me; or when the peer that relays its answer did.
