@@ -21,9 +21,10 @@ from unitagent.agent.evidence_trigger import (
 )
 from unitagent.agent.loop import Agent
 from unitagent.core.actions import Exchange, Level, Log
+from unitagent.core.config import CoreConfig
 from unitagent.core.events import StopRequested, Tick
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import CoreConfig, Failure, Reason, Record
+from unitagent.core.model import Failure, Reason, Record
 from unitagent.core.state import State, initial_state, request_exit
 from unitagent.system.log import LogContext
 

@@ -15,8 +15,9 @@ from tests.records import record
 from tests.servers import running
 from unitagent.agent import history_writer
 from unitagent.agent.history_writer import HistoryWriter
+from unitagent.core.config import CoreConfig
 from unitagent.core.history import EventKind, HistoryEvent
-from unitagent.core.model import CoreConfig, InstanceState
+from unitagent.core.model import InstanceState
 from unitagent.core.state import State, initial_state, update_record
 from unitagent.errors import StoreError
 from unitagent.store.history import HistoryPage, UnitHistory

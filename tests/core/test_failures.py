@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
 from unitagent.core.actions import CheckPeers
+from unitagent.core.config import Mode, Restart
 from unitagent.core.events import (
     Exchanged,
     PeerAnswered,
@@ -19,7 +20,7 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.failure_detector import may_ask
-from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
+from unitagent.core.model import Beat, OrderKind, Reason, Record
 from unitagent.core.state import ALL_BEATS, find_relay
 
 CALM = {"backoff": (0.0,)}

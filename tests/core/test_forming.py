@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core import actions as act
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     HealthChecked,
     Tick,
 )
-from unitagent.core.model import Beat, InstanceState, Mode, Reason
+from unitagent.core.model import Beat, InstanceState, Reason
 from unitagent.core.state import initial_state
 
 CALM = {"backoff": (0.0,)}

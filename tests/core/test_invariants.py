@@ -78,7 +78,7 @@ BROKEN: dict[str, Callable[[State], State]] = {
         update_record(s, has_left=True)
     ),
     "an agent whose job is complete leaves": lambda s: s.with_shutdown(completed=True),
-    "only other members of the gang are suspected": lambda s: s.with_peers(presumed_lost={1: "itself"}),
+    "only other members of the gang are presumed lost": lambda s: s.with_peers(presumed_lost={1: "itself"}),
     "each open question has a time before which it is not asked again": lambda s: s.with_peers(
         awaiting_answer=frozenset({0}), ask_again_at={}
     ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.core.unit import Unit
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     Drained,
     Exchanged,
     HealthChecked,
     StopRequested,
 )
-from unitagent.core.model import Beat, Mode, Order, OrderKind
+from unitagent.core.model import Beat, Order, OrderKind
 
 CALM = {"backoff": (0.0,)}
 

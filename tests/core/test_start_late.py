@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import Board, StoreState
 from unitagent.core import actions as act
-from unitagent.core.model import Beat, InstanceState, Mode
+from unitagent.core.config import Mode
+from unitagent.core.model import Beat, InstanceState
 from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}

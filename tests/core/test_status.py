@@ -7,8 +7,8 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core import probe_answers
+from unitagent.core.config import Mode
 from unitagent.core.events import StopRequested
-from unitagent.core.model import Mode
 from unitagent.core.probe_paths import PROBES, PROBES_BY_PATH, PROBES_BY_WORD
 from unitagent.core.status import build_status
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 from unitagent.core.timing import Timing
 from unitagent.discovery.kubernetes import RAY_PODS
 from unitagent.discovery.platforms import TABLE

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import STOP_GRACE, Profile
+from unitagent.core.config import Mode, Restart
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import Mode, Restart
 from unitagent.core.restart_budget import GAVE_UP_WITHIN
 from unitagent.core.state import State
 

@@ -14,6 +14,7 @@ from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.agent.rank_search import Spare
 from unitagent.core import actions as act
 from unitagent.core import decide, isolation, probe_answers, rank_ownership
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     Drained,
     Event,
@@ -34,7 +35,7 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.model import Gang, InstanceState, Reason, Record, Reply
 from unitagent.core.state import State, initial_state, make_failure
 from unitagent.core.state_parts import Shutdown
 from unitagent.core.status import last_leader_contact

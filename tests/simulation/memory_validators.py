@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeerAnswered
-from unitagent.core.model import Beat, Failure, Mode, Record
+from unitagent.core.model import Beat, Failure, Record
 from unitagent.core.state import State
 from unitagent.core.state_parts import Shutdown
 

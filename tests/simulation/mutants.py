@@ -34,10 +34,11 @@ from unitagent.core import (
     shutdown,
 )
 from unitagent.core.actions import Stop
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeersChecked, PortFound, ProbeResult, StoreFailed
 from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Lease, Leases
-from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record, Reply
+from unitagent.core.model import Beat, Failure, Gang, InstanceState, Record, Reply
 from unitagent.core.state import Result, State, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
@@ -664,12 +665,13 @@ MUTANTS = (
     *(Mutant(wrong, patched, seed, simulate_keepers) for wrong, patched, seed in KEEPER_MUTANTS),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
-barrier", which is ``barrier.counts_at_barrier`` without its look at ``stop_requested``. A record that may stand is idle, or has
-started.
+barrier", which is ``barrier.counts_at_barrier`` without its look at ``stop_requested``. A record that may
+stand is idle, or has started.
 
 Idle: its agent has no workload, so in the very step in which it is asked to stop it is leaving
 (``shutdown.leave_without_workload``) and says so (``shutdown.leave_unit``). What it publishes has both
-``stop_requested`` and ``has_left``, and ``has_left`` does not stand. The exceptions publish nothing: who is fenced, and who has no rank yet.
+``stop_requested`` and ``has_left``, and ``has_left`` does not stand. The exceptions publish nothing: who is
+fenced, and who has no rank yet.
 
 Started, in the gang that I have confirmed: all have confirmed it, so by guarantee 2 I may start, and drain
 with the others as if I had started a moment earlier. Started in another gang: this generation has begun

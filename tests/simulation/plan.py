@@ -7,7 +7,7 @@ from enum import StrEnum
 from random import Random
 
 from tests.simulation.bounds import Bounds
-from unitagent.core.model import CoreConfig, Mode, Restart
+from unitagent.core.config import CoreConfig, Mode, Restart
 from unitagent.core.timing import Timing
 
 

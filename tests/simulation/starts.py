@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.bounds import ROUND_TRIP
-from unitagent.core.model import Gang, Restart
+from unitagent.core.config import Restart
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 if TYPE_CHECKING:

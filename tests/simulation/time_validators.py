@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import find_neighbours
-from unitagent.core.model import Gang, Mode, OrderKind
+from unitagent.core.model import Gang, OrderKind
 from unitagent.core.state import ALL_BEATS, find_relay
 from unitagent.core.state_parts import Shutdown
 

@@ -17,9 +17,10 @@ from tests.simulation.stores import Boards
 from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
+from unitagent.core.config import Mode
 from unitagent.core.events import PeerDisconnected, StoreNotified
 from unitagent.core.exits import Exit, ExitCode
-from unitagent.core.model import Gang, Mode
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 LOST_PUSHES = 0.03

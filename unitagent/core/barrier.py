@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from unitagent.core import failures, keepers
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
+from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
     check_peers,
@@ -22,7 +23,7 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
+from unitagent.core.model import Gang, InstanceState, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused

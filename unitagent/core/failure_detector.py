@@ -23,9 +23,10 @@ from collections.abc import Collection, Iterator
 
 from unitagent.core import plausibility
 from unitagent.core.actions import AskPeer, WatchPeers
+from unitagent.core.config import Mode
 from unitagent.core.events import PeerAnswered, PeerDisconnected, ProbeResult
 from unitagent.core.leases import NEVER
-from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
+from unitagent.core.model import Failure, InstanceState, Reason, Record
 from unitagent.core.state import (
     ALL_BEATS,
     Result,

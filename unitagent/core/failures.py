@@ -21,6 +21,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
+from unitagent.core.config import Mode
 from unitagent.core.events import WorkloadExited
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.failure_detector import find_lost_member
@@ -28,7 +29,6 @@ from unitagent.core.keepers import has_loaded
 from unitagent.core.model import (
     Failure,
     InstanceState,
-    Mode,
     Order,
     OrderKind,
     Reason,

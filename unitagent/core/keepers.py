@@ -25,8 +25,7 @@ from msgspec.structs import replace
 from unitagent.core.actions import Action, SpawnKeeper, StopKeeper
 from unitagent.core.events import KeeperExited, KeeperGone, KeeperReady, KeeperStuck
 from unitagent.core.exits import Exit
-from unitagent.core.keeper_record import KeeperRecord
-from unitagent.core.model import Failure, Gang, InstanceState, Reason, Record, format_ranks
+from unitagent.core.model import Failure, Gang, InstanceState, KeeperRecord, Reason, Record, format_ranks
 from unitagent.core.state import Result, State, describe_rank, make_failure, update_record
 from unitagent.core.state_parts import WorkloadPhase
 

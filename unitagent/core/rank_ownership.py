@@ -19,10 +19,11 @@ from msgspec.structs import replace
 
 from unitagent.core import failures, restart_budget
 from unitagent.core.actions import Action, Level, Log, Stop
+from unitagent.core.config import Restart
 from unitagent.core.exits import ExitCode
 from unitagent.core.failure_detector import ask_peers, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import InstanceState, Reason, Record, Restart, format_ranks
+from unitagent.core.model import InstanceState, Reason, Record, format_ranks
 from unitagent.core.state import (
     Result,
     State,

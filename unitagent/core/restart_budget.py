@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unitagent.core.actions import Level
+from unitagent.core.config import Restart
 from unitagent.core.exits import ExitCode
 from unitagent.core.keepers import has_loaded
-from unitagent.core.model import Charge, InstanceState, Record, Restart, find_last_failure
+from unitagent.core.model import Charge, InstanceState, Record, find_last_failure
 from unitagent.core.state import Result, State, gang_members, log, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit

@@ -24,10 +24,11 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
+from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode, signal_name
 from unitagent.core.failure_detector import REFUSES
 from unitagent.core.keepers import leave_loading
-from unitagent.core.model import InstanceState, Mode, Reason, Record
+from unitagent.core.model import InstanceState, Reason, Record
 from unitagent.core.rank_ownership import was_taken
 from unitagent.core.state import (
     Result,

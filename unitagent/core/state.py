@@ -15,10 +15,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level, Log
+from unitagent.core.config import CoreConfig, Mode
 from unitagent.core.exits import ExitCode
-from unitagent.core.keeper_record import KeeperRecord
 from unitagent.core.leases import NEVER, find_neighbours
-from unitagent.core.model import CoreConfig, Failure, Mode, Reason, Record
+from unitagent.core.model import Failure, KeeperRecord, Reason, Record
 from unitagent.core.state_parts import (
     Barrier,
     KeeperView,

@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from unitagent import setting_parsers
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 from unitagent.core.timing import Timing
 from unitagent.frameworks import FRAMEWORKS
 from unitagent.system import redaction
