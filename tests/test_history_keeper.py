@@ -13,9 +13,8 @@ from tests.listening import story, until
 from tests.records import moment, record
 from tests.servers import running
 from tests.test_history_writer import START, change
-from unitagent.agent import history_keeper, history_writer
-from unitagent.agent.history_keeper import HistoryKeeper
-from unitagent.agent.history_writer import HistoryWriter
+from unitagent.agent import history_writer
+from unitagent.agent.history_writer import HistoryKeeper, HistoryWriter
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.state import initial_state
 from unitagent.errors import StoreError
@@ -108,7 +107,7 @@ async def test_two_keepers_give_back_each_event_once() -> None:
 
 @story
 async def test_a_store_that_goes_away_meanwhile_gets_the_rest_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_keeper, "_AT_ONCE", 2)
+    monkeypatch.setattr(history_writer, "_READ_AT_ONCE", 2)
     stream = Stream()
     keeper = HistoryKeeper(stream, EPOCH)
     write(stream, *(moment(0, number) for number in range(6)))
@@ -126,7 +125,7 @@ async def test_a_store_that_goes_away_meanwhile_gets_the_rest_later(monkeypatch:
 async def test_the_copy_is_bounded_and_states_do_not_crowd_out_failures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history_keeper, "_MOST_EVENTS", 10)
+    monkeypatch.setattr(history_writer, "_MOST_EVENTS", 10)
     stream = Stream()
     keeper = HistoryKeeper(stream, EPOCH)
     write(stream, moment(0, 0, at=50.0, kind=EventKind.FAILURE))
@@ -189,9 +188,9 @@ def test_a_real_server_that_comes_back_empty(tmp_path: Path) -> None:
             await keeper.update()
             assert await keeper.update() == 0
             server.command("FLUSHALL")
-            assert await keeper.update() == history_keeper._MOST_EVENTS
+            assert await keeper.update() == history_writer._MOST_EVENTS
             server.command("SET", "unitagent:{u}:history", "x")
-            assert await keeper.update() == history_keeper._MOST_EVENTS
+            assert await keeper.update() == history_writer._MOST_EVENTS
             assert [one.number for one in (await history.read()).events] == list(range(700, 1200))
             await history.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.probes.loops import in_loop, until
-from unitagent.probes.fair_queue import FairQueue, Lane
+from unitagent.probes.admission import FairQueue, Lane
 
 
 def asked(turns: FairQueue, said: list[str], *names: str) -> None:

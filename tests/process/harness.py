@@ -26,7 +26,7 @@ from unitagent.system import procfs
 from unitagent.workload import command, environment, leftovers, signals, warm_gate_client
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import OutputCapture
+from unitagent.workload.output import OutputCapture
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
 from unitagent.workload.warm_start import WarmStarter

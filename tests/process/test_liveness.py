@@ -23,14 +23,15 @@ from unitagent.core.exits import Exit
 from unitagent.system import procfs
 from unitagent.workload import liveness
 from unitagent.workload.liveness import (
+    BirthCounter,
     DeadProcess,
+    ExitNotifier,
     LivenessCheck,
     find_killed_zombies,
 )
 from unitagent.workload.oom import OomCounter
-from unitagent.workload.process_events import BirthCounter, ExitNotifier
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.resource_release import SharedMemory
 
 Start = Callable[..., Agent]
 

@@ -17,7 +17,7 @@ from tests.records import exchange, failed, record
 from unitagent.core.model import Charge, Gang, Order, OrderKind
 from unitagent.core.restart_budget import MOST_CHARGES
 from unitagent.store import codec
-from unitagent.store.unit_view import HOUR, MOST_WARNINGS, LimitedWarnings
+from unitagent.store.errors import HOUR, MOST_WARNINGS, LimitedWarnings
 from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:

@@ -1,7 +1,8 @@
 """The settings in the form that the core needs.
 
-The invariant: a field of :class:`unitagent.core.config.CoreConfig` has the name, type and default of the field
-of :class:`unitagent.settings.Settings` that it comes from; the others are computed here, and nowhere else.
+The invariant: a field of :class:`unitagent.core.config.CoreConfig` has the name, type and default of the
+field of :class:`unitagent.settings.Settings` that it comes from; the others are computed here, and nowhere
+else.
 """
 
 from __future__ import annotations

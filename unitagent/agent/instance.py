@@ -52,12 +52,12 @@ from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import OutputCapture
+from unitagent.workload.output import OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
-    from unitagent.agent.history_keeper import HistoryKeeper
+    from unitagent.agent.history_writer import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.spare_watch import SpareWatch
@@ -306,7 +306,7 @@ def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> Hist
     """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
     if not settings.has_embedded_store:
         return None
-    from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
+    from unitagent.agent.history_writer import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
 
     return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
 

@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
 from unitagent.agent.launch import NEVER_WARM, Launch, Launcher
-from unitagent.agent.step_metrics import record_metrics
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -33,7 +32,7 @@ from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import FailedProbe, HealthVerdict
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Metrics, record_metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
 from unitagent.system.log import FIELDS, LogContext
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.workload.file_warmer import FileWarmer
-    from unitagent.workload.output_log import OutputPage
+    from unitagent.workload.output import OutputPage
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)

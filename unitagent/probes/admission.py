@@ -5,6 +5,11 @@ of IPv6), because an attacker with many addresses has neighbouring ones; a quart
 for this host and the Unit's instances; and a client that waits for its first answer is kept for
 ``PATIENCE`` seconds. When all places belong to such clients, newcomers wait in the kernel's queue: a
 rejected client would come back at once.
+
+Requests take turns (:class:`FairQueue`): one per turn of the event loop, round robin over lanes, and within a
+lane over addresses. However many clients send however many requests, the agent's own work waits for one
+request at a time, a lane for one request of each other lane, and the first request of an address for one of
+each other address in its lane.
 """
 
 from __future__ import annotations
@@ -18,10 +23,13 @@ import resource
 import socket
 from collections import Counter
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    Queue = dict[object, Callable[[], None]]
 
 
 _log = logging.getLogger(__name__)
@@ -280,3 +288,60 @@ def _get_addresses(client: socket.socket) -> tuple[str, str]:
     with contextlib.suppress(OSError):  # it has gone already
         return str(client.getpeername()[0]), str(client.getsockname()[0])
     return "", "?"
+
+
+class Lane(IntEnum):
+    """Requests that wait together. A crowd in one lane takes only the share of that lane."""
+
+    OWN = 0  # this host and the Unit's instances
+    LIVENESS = 1  # liveness probes
+    OTHER = 2
+
+
+class FairQueue:
+    """Waiting requests by lane and address; those of one address in order of arrival."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, dict[str, Queue]] = {}
+        self._scheduled = False
+
+    def enqueue(self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER) -> None:
+        """Call ``act`` in a later turn of the loop; a request that waits already keeps its place."""
+        self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
+        self._schedule_next()
+
+    def discard(self, address: str, who: object) -> None:
+        """Remove a request."""
+        for lane, waiting in list(self._lanes.items()):
+            queue = waiting.get(address, {})
+            queue.pop(who, None)
+            if not queue:
+                waiting.pop(address, None)
+            if not waiting:
+                del self._lanes[lane]
+
+    def _schedule_next(self) -> None:
+        if self._lanes and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_next)
+
+    def _run_next(self) -> None:
+        self._scheduled = False
+        if not self._lanes:
+            return
+        act = self._pop_next()
+        self._schedule_next()
+        act()
+
+    def _pop_next(self) -> Callable[[], None]:
+        """Take the first out; its lane and its address go behind all others."""
+        lane, waiting = next(iter(self._lanes.items()))
+        del self._lanes[lane]
+        address, queue = next(iter(waiting.items()))
+        del waiting[address]
+        act = queue.pop(next(iter(queue)))
+        if queue:
+            waiting[address] = queue
+        if waiting:
+            self._lanes[lane] = waiting
+        return act

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import h11
 
 from unitagent.core.probe_paths import LIVE
+from unitagent.probes.admission import Lane
 from unitagent.probes.answers import AGENT_CHECK_REQUEST, Response, make_text_response
-from unitagent.probes.fair_queue import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from unitagent.probes.admission import Client, ClientTable
-    from unitagent.probes.fair_queue import FairQueue
+    from unitagent.probes.admission import Client, ClientTable, FairQueue
 
 _log = logging.getLogger(__name__)
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase
+from unitagent.core.state import State
+from unitagent.core.status import measure_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from unitagent.core.model import Reason
+
 
 STAGES = ("detect", "stop", "barrier", "start", "ready", "total")
 BUCKETS = (
@@ -338,3 +341,12 @@ def _make_counter(name: str, help_text: str, counts: Mapping[Any, float], *label
     for values, count in sorted(counts.items()):
         family.add_metric(values, count)
     return family
+
+
+def record_metrics(metrics: Metrics, before: State, now: State) -> None:
+    """Count a restart, and record the duration of a recovery that has just finished."""
+    failure, marks = now.recovery.failure, now.recovery.timestamps
+    if now.recovery.counted_generation != before.recovery.counted_generation and failure is not None:
+        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
+    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import ConfigurationError
 from unitagent.probes import answers
-from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
+from unitagent.probes.admission import Acceptor, Client, ClientTable, FairQueue, compute_connection_limit
 from unitagent.probes.answer_signature import (
     BRIEF_HEADER,
     CHALLENGE_HEADER,
@@ -43,7 +43,6 @@ from unitagent.probes.answers import (
     make_signed_response,
     make_text_response,
 )
-from unitagent.probes.fair_queue import FairQueue
 from unitagent.probes.process_sampler import ProcessSampler
 from unitagent.probes.unit_list import UnitAnswers
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal

@@ -15,9 +15,9 @@ from redis.exceptions import ResponseError
 
 from unitagent.store import codec, scripts
 from unitagent.store.connection import send_command
+from unitagent.store.errors import LimitedWarnings
 from unitagent.store.keys import KEPT_EVENTS, KeyNames
 from unitagent.store.store_connection import StoreConnection
-from unitagent.store.unit_view import LimitedWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -21,11 +21,11 @@ import msgspec
 from unitagent.store import codec, scripts
 from unitagent.store.codec import SignatureMatch, check_signature, sign_value
 from unitagent.store.connection import send_command
+from unitagent.store.errors import LimitedWarnings
 from unitagent.store.keys import REGISTRY
 from unitagent.store.protocol import Endpoint, RegistryRecord, RegistrySnapshot
 from unitagent.store.scripts import Argument, pair_up
 from unitagent.store.store_connection import StoreConnection
-from unitagent.store.unit_view import LimitedWarnings
 from unitagent.system.keyring import Keyring, SealKind
 
 if TYPE_CHECKING:

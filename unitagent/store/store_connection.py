@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unitagent.errors import StoreError
     from unitagent.store.address import LocationSource
-    from unitagent.store.unit_view import LimitedWarnings
+    from unitagent.store.errors import LimitedWarnings
 
 T = TypeVar("T")
 _TRIES = 6  # that begin within the timeout
