@@ -20,8 +20,8 @@ from unitagent.core.events import (
     WorkloadStuck,
 )
 from unitagent.core.failure_detector import may_ask
+from unitagent.core.members import ALL_BEATS, find_relay
 from unitagent.core.model import Beat, OrderKind, Reason, Record
-from unitagent.core.state import ALL_BEATS, find_relay
 
 CALM = {"backoff": (0.0,)}
 

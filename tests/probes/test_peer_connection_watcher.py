@@ -17,7 +17,7 @@ from tests.core.large import Large
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, ask, record, serving
 from tests.probes.loops import in_loop, until
-from unitagent.core.state import watched_peers
+from unitagent.core.members import watched_peers
 from unitagent.probes import peers
 from unitagent.probes.peers import PeerAsker, Peers
 

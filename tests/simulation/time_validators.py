@@ -14,8 +14,8 @@ from tests.simulation.probing import Probing
 from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import find_neighbours
+from unitagent.core.members import ALL_BEATS, find_relay
 from unitagent.core.model import Gang, OrderKind
-from unitagent.core.state import ALL_BEATS, find_relay
 from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:

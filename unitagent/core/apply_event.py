@@ -6,8 +6,6 @@ in :mod:`failure_detector`, each with the rules that act on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec.structs import replace
 
 from unitagent.core.events import (
@@ -37,19 +35,19 @@ from unitagent.core.events import (
 )
 from unitagent.core.failure_detector import apply_disconnect, apply_peer_answer
 from unitagent.core.failures import apply_workload_exit
+from unitagent.core.health import apply_health_event, set_failed_checks
 from unitagent.core.keepers import apply_keeper_event
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Reason, Record, Reply
+from unitagent.core.members import gang_members
+from unitagent.core.model import Failure, InstanceState, Record, Reply
 from unitagent.core.plausibility import drop_implausible
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.shutdown import apply_stop_request
-from unitagent.core.state import State, describe_rank, gang_members, update_record
-from unitagent.core.state_parts import FailedCheck, WorkloadPhase
+from unitagent.core.state import State, update_record
+from unitagent.core.state_parts import WorkloadPhase
 
 LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or suspended
 RETRY = 0.25  # seconds between attempts to reach the store
-NEWS_AFTER = 5.0  # seconds after which another problem of a health check is logged, however often it changes
-LONGEST_TROUBLE = 500  # characters
 
 
 def apply_event(state: State, event: Event) -> State:
@@ -111,7 +109,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
         case WorkloadStuck():
             return state.with_workload(stuck=event.detail)
         case HealthChecked() | HealthProbed():
-            return _apply_health_event(state, event)
+            return apply_health_event(state, event)
         case WorkloadUnhealthy():
             current = event.failure.generation == state.me.generation
             return (
@@ -329,67 +327,5 @@ def _apply_workload_gone(state: State) -> State:
     if marks.stopped is None:
         state = state.with_recovery(timestamps=replace(marks, stopped=state.now))
     now = InstanceState.WAITING if state.workload.isolated else InstanceState.EXITED
-    state = _set_failed_checks(state.with_workload(phase=WorkloadPhase.GONE), {})
+    state = set_failed_checks(state.with_workload(phase=WorkloadPhase.GONE), {})
     return update_record(state, state=now, pid=None)
-
-
-def _apply_health_event(state: State, event: HealthChecked | HealthProbed) -> State:
-    if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
-        return state
-    return (
-        _apply_health_check(state, event)
-        if isinstance(event, HealthChecked)
-        else _apply_health_probe(state, event)
-    )
-
-
-def _apply_health_check(state: State, event: HealthChecked) -> State:
-    if event.healthy:
-        return update_record(state.with_workload(was_healthy=True), state=InstanceState.HEALTHY)
-    if not event.fatal:
-        return update_record(state, state=InstanceState.RUNNING)
-    sick = Failure(
-        generation=state.me.generation,
-        rank=state.config.rank,
-        ip=state.me.ip,
-        reason=Reason.UNHEALTHY,
-        detail=f"{describe_rank(state, state.config.rank)} failed its health check: {event.detail}",
-        at=state.now + state.config.epoch,
-    )
-    return state.with_workload(pending_failure=state.workload.pending_failure or sick)
-
-
-def _apply_health_probe(state: State, event: HealthProbed) -> State:
-    others = {check: failed for check, failed in state.workload.failed_checks.items() if check != event.check}
-    if event.problem:
-        others[event.check] = _count_failed_check(state, event)
-    return _set_failed_checks(state, others)
-
-
-def _count_failed_check(state: State, event: HealthProbed) -> FailedCheck:
-    """The check as it failed now; another problem than before is logged soon, but not each time."""
-    known = state.workload.failed_checks.get(event.check)
-    if known is None:
-        return FailedCheck(
-            problem=event.problem, since=state.now, checks=int(event.answered), report_at=state.now
-        )
-    soon = known.report_at if event.problem == known.problem else state.now + NEWS_AFTER
-    return FailedCheck(
-        problem=event.problem,
-        since=known.since,
-        checks=known.checks + event.answered,
-        report_at=min(known.report_at, soon),
-    )
-
-
-def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State:
-    """The state with these failed checks; my record changes with the problem, and not with each check."""
-    problems = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
-    text = "".join(letter if letter.isprintable() else "?" for letter in problems[:LONGEST_TROUBLE])
-    since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
-    state = state.with_workload(failed_checks=failed)
-    return (
-        state
-        if text == state.me.failed_check
-        else update_record(state, failed_check=text, failed_check_since=round(since, 3))
-    )

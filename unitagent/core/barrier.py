@@ -23,6 +23,7 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
+from unitagent.core.members import gang_members, seconds_late, watched_peers
 from unitagent.core.model import Gang, InstanceState, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.rank_ownership import is_gone
@@ -32,16 +33,13 @@ from unitagent.core.state import (
     State,
     describe_rank,
     describe_trouble,
-    gang_members,
     is_observed,
     is_still_mine,
     log,
     longest_takeover,
     look_for_successor,
     request_exit,
-    seconds_late,
     update_record,
-    watched_peers,
 )
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitagent.core import isolation, probe_answers
+from unitagent.core import health, isolation, probe_answers
 from unitagent.core.barrier import explain_missing
 from unitagent.core.model import InstanceState, Phase, Record, shorten_list
 from unitagent.core.state import describe_trouble
@@ -148,7 +148,7 @@ def _describe_unhealthy(state: State, leader: Record) -> Condition:
     healthy = leader.state is InstanceState.HEALTHY
     reason = "HealthCheckFailing" if leader.failed_check else "NotHealthyYet"
     since = leader.failed_check_since or (_date(state, state.workload.spawned) if state.in_gang else None)
-    message = probe_answers.explain_health(state)
+    message = health.explain_health(state)
     return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, message, since)
 
 

@@ -41,7 +41,7 @@ from unitagent.core import (
     failure_detector,
     failures,
     gang_checks,
-    health_log,
+    health,
     isolation,
     keeper_rules,
     plausibility,
@@ -56,10 +56,11 @@ from unitagent.core.actions import Action, Exchange, Level, Log, Quit
 from unitagent.core.apply_event import apply_event
 from unitagent.core.events import Event
 from unitagent.core.failure_detector import silence_deadlines
-from unitagent.core.failures import startup_deadline
+from unitagent.core.health import startup_deadline
 from unitagent.core.leases import find_neighbours
+from unitagent.core.members import ALL_BEATS
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.state import ALL_BEATS, Result, Stage, State, find_stage
+from unitagent.core.state import Result, Stage, State, find_stage
 from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _MOST_PASSES = 20
@@ -266,7 +267,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (barrier.advance_barrier, AT_BARRIER),
     (barrier.report_missing, AT_BARRIER),
     (note_ready, RUNNING),
-    (health_log.log_failed_checks, RUNNING),
+    (health.log_failed_checks, RUNNING),
     (publish_record, EVER),
 )
 

@@ -1,7 +1,7 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
-It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
+It is lost (:func:`find_lost_member`) if it is *silent* (``members.is_silent``), or if its own answer, or an
 address that refuses connections, makes it *presumed lost* (:func:`_weigh_answer`). With guard, another
 incarnation in its rank is a failure, too.
 
@@ -9,7 +9,7 @@ incarnation in its rank is a failure, too.
 have watched; and it did not answer when asked, nor within the lease. A Unit without probe addresses asks
 nobody: there it is enough that the heartbeat has not changed for a lease on my own clock. In a Unit of more
 than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge rank 0, too
-(``state.judged_members``).
+(``members.judged_members``).
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
 alone ends a generation, either. It adds a doubt (``readiness_doubts``), which turns readiness off while the
@@ -26,22 +26,17 @@ from unitagent.core.actions import AskPeer, WatchPeers
 from unitagent.core.config import Mode
 from unitagent.core.events import PeerAnswered, PeerDisconnected, ProbeResult
 from unitagent.core.leases import NEVER
-from unitagent.core.model import Failure, InstanceState, Reason, Record
-from unitagent.core.state import (
+from unitagent.core.members import (
     ALL_BEATS,
-    Result,
-    State,
-    describe_rank,
     find_relay,
     is_overdue,
     is_silent,
     judged_members,
-    longest_takeover,
-    make_failure,
     seconds_late,
-    update_record,
     watched_peers,
 )
+from unitagent.core.model import Failure, InstanceState, Reason, Record
+from unitagent.core.state import Result, State, describe_rank, longest_takeover, make_failure, update_record
 
 
 def ask_quiet_members(state: State) -> Result:

@@ -25,7 +25,9 @@ from unitagent.core.config import Mode
 from unitagent.core.events import WorkloadExited
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.failure_detector import find_lost_member
+from unitagent.core.health import find_startup_timeout
 from unitagent.core.keepers import has_loaded
+from unitagent.core.members import gang_members
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -39,7 +41,6 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
-    gang_members,
     is_observed,
     log,
     make_failure,
@@ -49,6 +50,23 @@ from unitagent.core.state import (
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
 REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
+
+
+def end_generation(state: State) -> Result:
+    """Find what ended my generation; with guard, tell all others by proposing the next one."""
+    if state.superseded:
+        return state.with_workload(pending_failure=None) if state.workload.pending_failure else state, ()
+    failure = state.workload.pending_failure or find_startup_timeout(state) or find_lost_member(state)
+    if failure is None:
+        return state, ()
+    state = state.with_workload(pending_failure=None)
+    if not state.config.guard and failure.reason is not Reason.REQUESTED:
+        return _fail_alone(state, failure)
+    state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
+    level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
+    state = state.with_recovery(reported_generation=failure.generation)
+    event = "restart" if failure.requested else "failure"
+    return state, log(level, _add_scope(state, failure).sentence, event, failure)
 
 
 def apply_operator_order(state: State) -> Result:
@@ -136,23 +154,6 @@ def _explain_exit_0(ended: Exit) -> str:
     return f", which counts as a failure in service mode (UNIT_MODE); {remedy}"
 
 
-def end_generation(state: State) -> Result:
-    """Find what ended my generation; with guard, tell all others by proposing the next one."""
-    if state.superseded:
-        return state.with_workload(pending_failure=None) if state.workload.pending_failure else state, ()
-    failure = state.workload.pending_failure or _find_startup_timeout(state) or find_lost_member(state)
-    if failure is None:
-        return state, ()
-    state = state.with_workload(pending_failure=None)
-    if not state.config.guard and failure.reason is not Reason.REQUESTED:
-        return _fail_alone(state, failure)
-    state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
-    level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
-    state = state.with_recovery(reported_generation=failure.generation)
-    event = "restart" if failure.requested else "failure"
-    return state, log(level, _add_scope(state, failure).sentence, event, failure)
-
-
 def restart_with_me(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings the Unit
     together. Until I have held my rank for a lease in this contact, they may have started with somebody
@@ -210,28 +211,6 @@ def _fail_alone(state: State, failure: Failure) -> Result:
         code = ExitCode.UNEXPECTED if ended is None else ended.status or ExitCode.UNEXPECTED
         return request_exit(remember_failure(state, failure), code, failure.detail), ()
     return state, ()
-
-
-def startup_deadline(state: State) -> float:
-    """By when my workload has to be healthy; infinity if it has been, or if there is no health check. By when
-    my keeper has to be ready, if it is loading.
-    """
-    if state.config.startup > 0 and state.loads_keepers and not state.keeper.ready:
-        return state.keeper.since + state.config.startup
-    starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
-    if state.config.startup <= 0 or not starting or state.workload.was_healthy:
-        return float("inf")
-    return state.workload.spawned + state.workload.suspended_seconds + state.config.startup
-
-
-def _find_startup_timeout(state: State) -> Failure | None:
-    if state.now <= startup_deadline(state):
-        return None
-    limit = f"{state.config.startup:g} s (UNIT_STARTUP_SECONDS)"
-    me = describe_rank(state, state.config.rank)
-    what = "its keeper was not ready" if state.loads_keepers else "was not healthy"
-    why = f"{me}{':' if state.loads_keepers else ''} {what} within {limit}"
-    return make_failure(state, state.config.rank, Reason.STARTUP_TIMEOUT, why)
 
 
 def report_own_isolation(state: State) -> Result:

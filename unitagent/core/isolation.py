@@ -11,16 +11,14 @@ from unitagent.core.actions import Level, Log, Stop
 from unitagent.core.failure_detector import ask_peers, may_ask
 from unitagent.core.keepers import stop_keeper_at_once
 from unitagent.core.leases import NEVER, find_neighbours
+from unitagent.core.members import ALL_BEATS, find_relay, gang_members
 from unitagent.core.model import InstanceState, Record, format_ranks
 from unitagent.core.state import (
-    ALL_BEATS,
     Result,
     State,
     describe_rank,
     describe_trouble,
-    find_relay,
     format_clock,
-    gang_members,
     log,
     update_record,
 )

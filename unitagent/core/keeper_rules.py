@@ -14,9 +14,10 @@ from unitagent.core.actions import Action, Level
 from unitagent.core.barrier import counts_at_barrier, is_present
 from unitagent.core.failures import remember_failure
 from unitagent.core.keepers import stop_keeper, stop_keeper_at_once
+from unitagent.core.members import gang_members
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
-from unitagent.core.state import Result, Stage, State, find_stage, gang_members, log
+from unitagent.core.state import Result, Stage, State, find_stage, log
 from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 UNASKED = Shutdown()

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unitagent.core.health import explain_health
 from unitagent.core.keepers import list_unready
+from unitagent.core.members import gang_members, judged_members, reported_lost, seconds_late
 from unitagent.core.model import InstanceState, format_age, format_ranks
 from unitagent.core.restart_pause import describe_pause, is_paused
-from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
+from unitagent.core.state import describe_rank
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -103,32 +105,6 @@ def check_leader(state: State) -> ProbeCheck:
     leader = state.me if state.config.rank == 0 else state.store.records.get(0)
     healthy = leader is not None and leader.state is InstanceState.HEALTHY
     return ProbeCheck("leader", healthy, "" if healthy else explain_health(state))
-
-
-def explain_health(state: State) -> str:
-    """Why rank 0 is not healthy: what is asked, what came of it, for how long and how often."""
-    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
-    if leader is None or not leader.failed_check:
-        return _explain_unasked_health(state)
-    if state.workload.failed_checks:
-        failed = [describe_failed_check(state, check) for check in state.workload.failed_checks]
-    else:
-        age = max(0.0, state.now + state.config.epoch - leader.failed_check_since)
-        failed = [f"{leader.failed_check}, {format_age(age)}"]
-    return f"rank 0's health {'; '.join(failed)}"
-
-
-def describe_failed_check(state: State, check: str) -> str:
-    """One failed check: what is asked, what came of it, for how long and how often."""
-    failed = state.workload.failed_checks[check]
-    count = f", {failed.checks} check{'s' if failed.checks > 1 else ''}" if failed.checks else ""
-    return f"{check}: {failed.problem}, {format_age(state.now - failed.since)}{count}"
-
-
-def _explain_unasked_health(state: State) -> str:
-    waits = state.config.rank == 0 and state.in_gang and state.me.state.serving
-    age = f"; it started {format_age(state.now - state.workload.spawned)} ago" if waits else ""
-    return f"the workload of rank 0 is not healthy yet{age}"
 
 
 def _check_draining(state: State) -> ProbeCheck:

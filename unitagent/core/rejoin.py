@@ -15,6 +15,7 @@ from unitagent.core.config import Mode
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
+from unitagent.core.members import watched_peers
 from unitagent.core.model import Gang, InstanceState, Record
 from unitagent.core.restart_pause import is_paused
 from unitagent.core.state import (
@@ -26,7 +27,6 @@ from unitagent.core.state import (
     look_for_successor,
     request_exit,
     update_record,
-    watched_peers,
 )
 
 

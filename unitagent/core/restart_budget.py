@@ -14,8 +14,9 @@ from unitagent.core.actions import Level
 from unitagent.core.config import Restart
 from unitagent.core.exits import ExitCode
 from unitagent.core.keepers import has_loaded
+from unitagent.core.members import gang_members
 from unitagent.core.model import Charge, InstanceState, Record, find_last_failure
-from unitagent.core.state import Result, State, gang_members, log, request_exit, update_record
+from unitagent.core.state import Result, State, log, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 

@@ -28,19 +28,10 @@ from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode, signal_name
 from unitagent.core.failure_detector import REFUSES
 from unitagent.core.keepers import leave_loading
+from unitagent.core.members import confirmed_alive, gang_members, is_silent
 from unitagent.core.model import InstanceState, Reason, Record
 from unitagent.core.rank_ownership import was_taken
-from unitagent.core.state import (
-    Result,
-    State,
-    confirmed_alive,
-    describe_rank,
-    gang_members,
-    is_silent,
-    log,
-    request_exit,
-    update_record,
-)
+from unitagent.core.state import Result, State, describe_rank, log, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
 # Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get

@@ -8,6 +8,7 @@ from typing import Any
 
 from unitagent.core import probe_answers
 from unitagent.core.keepers import list_unready
+from unitagent.core.members import reported_lost
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -18,7 +19,7 @@ from unitagent.core.model import (
     find_last_order,
 )
 from unitagent.core.restart_pause import earliest_start, is_paused
-from unitagent.core.state import State, reported_lost
+from unitagent.core.state import State
 from unitagent.core.state_parts import WorkloadPhase
 
 
