@@ -120,7 +120,7 @@ class FakeCollection:
         self.error = error
         self.left: StopContext | None = None
 
-    async def collect(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect_alive(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
         self.left = left
         if self.error is not None:
             raise self.error
@@ -139,7 +139,7 @@ def test_an_interrupted_collection_lets_the_stop_go_on() -> None:
         collection = FakeCollection()
         trigger = make_trigger(collection)
         began = time.monotonic()
-        asyncio.get_running_loop().call_later(0.05, trigger.interrupt)
+        asyncio.get_running_loop().call_later(0.05, trigger.interrupt_collection)
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
         assert collection.left is not None
         assert collection.left.output == b"last words\n"
@@ -163,7 +163,7 @@ def test_an_agent_that_was_asked_to_stop_collects_nothing_more() -> None:
     async def play() -> None:
         collection = FakeCollection()
         trigger = make_trigger(collection)
-        trigger.end()
+        trigger.end_collection()
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
         assert collection.left is None
 

@@ -43,7 +43,7 @@ class Shelf:
         self.hangs = False
         self.clock: Callable[[], float] = lambda: 0.0
 
-    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         self.tries += 1
         if self.hangs:
             await asyncio.Event().wait()

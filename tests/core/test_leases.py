@@ -182,7 +182,7 @@ def test_nobody_is_late_who_was_never_seen() -> None:
 
 
 def test_of_whom_i_could_not_see_i_know_nothing() -> None:
-    leases = seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=1).forget(["a"])
+    leases = seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=1).drop_incarnations(["a"])
     assert leases.is_unknown("a")
     assert leases.seconds_unchanged("b") == 2
 

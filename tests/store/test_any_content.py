@@ -91,7 +91,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
             assert all(is_place(sight.entry.ip, sight.entry.port) for sight in sights)
             assert all(0 < sight.entry.lease < 1e8 for sight in sights)
             await history.read()
-            await history.add([moment()], lambda: 5)
+            await history.add_events([moment()], lambda: 5)
             assert moment().number in [one.number for one in (await history.read()).events]
         except StoreError as error:
             refused.append(str(error))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SIZE, LEASE, TAKEOVER = 3, 0.4, 0.5
-QUICK = replace(Timing.of(1, 0.2), lease=LEASE, takeover=TAKEOVER)
+QUICK = replace(Timing.from_lease(1, 0.2), lease=LEASE, takeover=TAKEOVER)
 SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9", netns="here")
 
 
@@ -448,7 +448,7 @@ class Looks:
 
 @pytest.fixture
 def looks() -> Looks:
-    return Looks(Timing.of(5, 1))
+    return Looks(Timing.from_lease(5, 1))
 
 
 def test_a_holder_has_a_takeover_of_silence_before_its_rank_is_free(looks: Looks) -> None:
@@ -502,7 +502,7 @@ def test_a_holder_that_the_store_has_forgotten_has_time_to_write_again(looks: Lo
 
 def test_a_holder_that_the_store_has_forgotten_keeps_its_rank_as_long_as_it_answers() -> None:
     """The store was wiped, and cannot be reached from there (seed 800005151)."""
-    search = RankSearch(SPARE, guard=True, timing=Timing.of(5, 1), spare=Spare.ANY, asks=True)
+    search = RankSearch(SPARE, guard=True, timing=Timing.from_lease(5, 1), spare=Spare.ANY, asks=True)
     records, alive, free = {rank: holder(rank) for rank in range(SIZE)}, True, list[float]()
     for now in range(40):
         if now == 10:
@@ -536,7 +536,7 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
 
 
 def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
-    timing = Timing.of(5, 1)
+    timing = Timing.from_lease(5, 1)
     contact = Leases().after_reply({}, 0, timing.contact_gap)
     assert not is_settled(Leases(), timing.lease)
     assert not is_settled(contact, timing.lease)

@@ -55,7 +55,7 @@ _FAREWELL = 0.5  # seconds to write the last events
 class HistoryStore(Protocol):
     """Where events are stored."""
 
-    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Store these events; ``clock`` is the clock of their timestamps."""
 
     async def read_latest(self, count: int) -> HistoryPage:
@@ -159,7 +159,7 @@ class HistoryWriter:
         if self._keeper is None:
             return
         try:
-            count = await self._keeper.update()
+            count = await self._keeper.update_copy()
         except StoreError as error:
             self._log_failure(error)
         else:
@@ -186,7 +186,7 @@ class HistoryWriter:
         if dropped:
             batch.insert(0, _make_gap(batch[0], dropped))
         try:
-            await self._store.add(batch, lambda: time.monotonic() + self._epoch)
+            await self._store.add_events(batch, lambda: time.monotonic() + self._epoch)
         except StoreError as error:
             self._log_failure(error)
             return False
@@ -253,13 +253,13 @@ _OF_ONE_RANK = frozenset({EventKind.STATE, EventKind.GENERATION, EventKind.JOINE
 class ReadableHistory(Protocol):
     """Where the history is stored."""
 
-    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Store these events; ``clock`` is the clock of their timestamps."""
 
     async def read(self, after: bytes = b"") -> HistoryPage:
         """Read what follows a page's last event; from the beginning without one."""
 
-    async def holds(self, entry: bytes) -> bool:
+    async def holds_entry(self, entry: bytes) -> bool:
         """Whether a page's last event is still there."""
 
 
@@ -278,22 +278,22 @@ class HistoryKeeper:
         """What is kept, oldest first."""
         return sorted((*self._of_unit.values(), *self._of_ranks.values()), key=lambda event: event.at)
 
-    async def update(self) -> int:
+    async def update_copy(self) -> int:
         """Read what is new, and give back what the store has lost; return how many events that were.
 
         Raises:
             StoreError: the store does not take part; the next update goes on from there.
 
         """
-        if not self._last or await self._history.holds(self._last):
+        if not self._last or await self._history.holds_entry(self._last):
             await self._read_new_events()
             return 0
         former, known, self._last = self._last, self.events, b""
         try:
             found = await self._read_new_events()
-            lost = [event for event in known if _identify(event) not in found]
+            lost = [event for event in known if _identify_event(event) not in found]
             for begin in range(0, len(lost), _READ_AT_ONCE):
-                await self._history.add(lost[begin : begin + _READ_AT_ONCE], self._read_clock)
+                await self._history.add_events(lost[begin : begin + _READ_AT_ONCE], self._read_clock)
             await self._read_new_events()  # the next loss shows in the last of them
         except BaseException:
             self._last = former  # which the store does not hold, so the next update begins again
@@ -308,13 +308,13 @@ class HistoryKeeper:
             ahead = self._read_clock() - page.now if ahead is None else ahead
             for event in page.events:
                 self._keep_event(replace(event, at=event.at + ahead))
-                found.add(_identify(event))
+                found.add(_identify_event(event))
             self._last = page.last
         return found
 
     def _keep_event(self, event: HistoryEvent) -> None:
         kept = self._of_ranks if event.kind in _OF_ONE_RANK else self._of_unit
-        kept.setdefault(_identify(event), event)
+        kept.setdefault(_identify_event(event), event)
         if len(kept) > _MOST_EVENTS:
             del kept[next(iter(kept))]
 
@@ -322,5 +322,5 @@ class HistoryKeeper:
         return time.monotonic() + self._epoch
 
 
-def _identify(event: HistoryEvent) -> tuple[str, int]:
+def _identify_event(event: HistoryEvent) -> tuple[str, int]:
     return event.incarnation, event.number

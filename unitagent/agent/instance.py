@@ -139,7 +139,7 @@ async def _open_stores(
         remedy=setup.remedy,
     )
     if server is not None:
-        file.add_follower(partial(server.update_passwords, lambda: store.unlike == frozenset()))
+        file.add_follower(partial(server.update_passwords, lambda: store.differing_ranks == frozenset()))
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(setup.url, timeout=timeout, keys=context.keys)
@@ -243,7 +243,7 @@ async def _run_placed(
     metrics = _make_metrics(settings, me.rank, context)
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
     peers = Peers(peer_client, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
-    agent.attach(
+    agent.attach_components(
         Components(
             store=membership.store,
             workload=workload,
@@ -438,9 +438,9 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = None
-    if answers.dashboard() != "off":
+    if answers.get_dashboard() != "off":
         make = partial(_make_observer, where, answers, settings, keys)
-        units = UnitAnswers(make, every_unit=answers.dashboard() == "store")
+        units = UnitAnswers(make, every_unit=answers.get_dashboard() == "store")
     hosts = _collect_host_names(settings)
     server = ProbeServer(answers, keys, units, hosts, settings.size, evidence=evidence)
     await server.start(settings.http_host, settings.http_port)

@@ -106,7 +106,7 @@ class Agent:
         self._components: Components
         self._failure_output: FailureOutput
 
-    def attach(self, components: Components) -> None:
+    def attach_components(self, components: Components) -> None:
         """Attach the components, which were built with this agent's callbacks."""
         self._components = components
         self._failure_output = FailureOutput(components.store)
@@ -183,7 +183,7 @@ class Agent:
 
     def _on_signal(self, number: int) -> None:
         if self._components.evidence is not None:
-            self._components.evidence.end()
+            self._components.evidence.end_collection()
         self.enqueue_event(ev.StopRequested, number)
 
     def enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
@@ -271,7 +271,7 @@ class Agent:
             last = self._beat if state.connected else isolation.last_contact(state)
             self._components.watchdog.extend_deadline(last, state.config.timing.watchdog)
         else:
-            self._components.watchdog.disarm()
+            self._components.watchdog.disarm_watchdog()
 
     def _perform_action(self, action: act.Action) -> None:
         match action:
@@ -296,7 +296,7 @@ class Agent:
                 self._tasks.start_task(self._await_drain(), lambda _: self.enqueue_event(ev.Drained))
 
     def _log_action(self, action: act.Log) -> None:
-        _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
+        _log.log(action.level, "%s", action.text, extra={FIELDS: action.list_fields()})
         if action.event == "failure" and self._wants_reason():
             self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
 
@@ -393,7 +393,7 @@ class Agent:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
-            pid = self._components.workload.spawn(
+            pid = self._components.workload.spawn_command(
                 launch.argv, launch.env, launch.required_processes, ports=ports, generation=gang.generation
             )
         except CommandError as error:
@@ -414,7 +414,7 @@ class Agent:
             output = self._components.workload.output
             self._engine = EngineStarts(self._components.history, self._tasks, output.set_listener)
         if self._engine is not None:
-            self._engine.begin(launch.phase_lines, generation)
+            self._engine.follow_start(launch.phase_lines, generation)
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -426,7 +426,7 @@ class Agent:
         elif grace == 0:
             self._stop_grace = 0.0
             if self._components.evidence is not None:
-                self._components.evidence.interrupt()
+                self._components.evidence.interrupt_collection()
             self._components.workload.force_stop()
 
     async def _await_stop(self) -> None:
@@ -455,7 +455,7 @@ class Agent:
             dead = await self._components.workload.find_dead_process()
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
-                failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
+                failure = self._make_failure(Reason(ended.reason), dead.describe_death(), ended.signal)
                 self.enqueue_event(ev.WorkloadUnhealthy, failure)
 
     def _on_verdict(self, verdict: HealthVerdict) -> None:

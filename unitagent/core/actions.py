@@ -122,7 +122,7 @@ class Log(Struct, frozen=True):
     failure: Failure | None = None
     exit_code: int | None = None
 
-    def describe(self) -> dict[str, str | int]:
+    def list_fields(self) -> dict[str, str | int]:
         """What a program reads of it, without what is not known."""
         failure = self.failure
         fields = {

@@ -35,7 +35,7 @@ from unitagent.core.state import (
     describe_trouble,
     is_observed,
     is_still_mine,
-    log,
+    log_line,
     longest_takeover,
     look_for_successor,
     request_exit,
@@ -73,7 +73,7 @@ def enter_generation(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _forget_older_generation(state), log(
+    return _forget_older_generation(state), log_line(
         Level.INFO, f"at the barrier of generation {target}", "generation"
     )
 
@@ -367,7 +367,7 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     differing = describe_differences(roster, strict=state.config.strict)
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
-    warning = log(Level.WARNING, differing) if differing and differing not in state.warned else ()
+    warning = log_line(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
     unproven = find_unproven(state, roster)
     if unproven:
@@ -392,7 +392,9 @@ def start_workload(state: State, gang: Gang) -> Result:
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
     what = " for the keepers" if gang.starts_keepers else ""
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
+    opened = log_line(
+        Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier"
+    )
     state, spawn = keepers.start_keeper(state, gang) if gang.starts_keepers else (state, (Spawn(gang),))
     return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
@@ -431,7 +433,7 @@ def report_missing(state: State) -> Result:
     pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
     barrier = f"the barrier of generation {state.me.generation}"
     sentence = f"waiting for {waited:.0f} s at {barrier}: {explain_missing(state)}"
-    return state.with_barrier(report_at=state.now + pause), log(Level.WARNING, sentence)
+    return state.with_barrier(report_at=state.now + pause), log_line(Level.WARNING, sentence)
 
 
 def explain_missing(state: State) -> str:

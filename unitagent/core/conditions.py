@@ -61,10 +61,10 @@ def _judge_readiness(state: State, phase: Phase) -> Condition:
     failed = [check for check in probe_answers.check_unit(state) if not check.ok]
     if not failed:
         return make_condition(
-            "Ready", TRUE, "Serving", SERVING, _date(state, state.recovery.timestamps.ready)
+            "Ready", TRUE, "Serving", SERVING, _convert_time(state, state.recovery.timestamps.ready)
         )
     reason, message, since = _explain_phase(state, phase) or _explain_checks(state, failed)
-    return make_condition("Ready", FALSE, reason, message, _date(state, since))
+    return make_condition("Ready", FALSE, reason, message, _convert_time(state, since))
 
 
 def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] | None:
@@ -109,7 +109,7 @@ def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, st
     return LOADING, message, state.workload.spawned
 
 
-def _date(state: State, at: float | None) -> float | None:
+def _convert_time(state: State, at: float | None) -> float | None:
     return None if at is None else at + state.config.epoch
 
 
@@ -147,7 +147,9 @@ def _describe_unhealthy(state: State, leader: Record) -> Condition:
     """If the workload was healthy before, a failed check is reported, but does not make it unhealthy yet."""
     healthy = leader.state is InstanceState.HEALTHY
     reason = "HealthCheckFailing" if leader.failed_check else "NotHealthyYet"
-    since = leader.failed_check_since or (_date(state, state.workload.spawned) if state.in_gang else None)
+    since = leader.failed_check_since or (
+        _convert_time(state, state.workload.spawned) if state.in_gang else None
+    )
     message = health.explain_health(state)
     return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, message, since)
 

@@ -94,4 +94,4 @@ class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def timing(self) -> Timing:
         """All durations derived from ``lease`` and ``heartbeat``."""
-        return Timing.of(self.lease, self.heartbeat)
+        return Timing.from_lease(self.lease, self.heartbeat)

@@ -42,7 +42,7 @@ from unitagent.core.state import (
     State,
     describe_rank,
     is_observed,
-    log,
+    log_line,
     make_failure,
     request_exit,
     update_record,
@@ -66,7 +66,7 @@ def end_generation(state: State) -> Result:
     level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
     state = state.with_recovery(reported_generation=failure.generation)
     event = "restart" if failure.requested else "failure"
-    return state, log(level, _add_scope(state, failure).sentence, event, failure)
+    return state, log_line(level, _add_scope(state, failure).sentence, event, failure)
 
 
 def apply_operator_order(state: State) -> Result:
@@ -84,7 +84,7 @@ def apply_operator_order(state: State) -> Result:
     if order.kind is not OrderKind.DRAIN or state.shutdown.stop_requested:
         return state, ()
     asked = state.with_shutdown(requested_at=state.now, requested_by=order.by or "an operator", ordered=True)
-    return update_record(asked, stop_requested=True), log(Level.INFO, order.origin, "order")
+    return update_record(asked, stop_requested=True), log_line(Level.INFO, order.origin, "order")
 
 
 def _last_order_before_me(state: State) -> int:
@@ -134,7 +134,7 @@ def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
         rank=state.config.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{rank} {event.exit.describe()}{why}",
+        detail=f"{rank} {event.exit.describe_exit()}{why}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.config.epoch,
@@ -242,12 +242,12 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
     """The first failure in one sentence, on agents that did not find it themselves."""
     failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
-        return log(
+        return log_line(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
         )
     if failure.rank == state.config.rank or state.recovery.reported_generation == generation:
         return ()
-    return log(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
+    return log_line(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
 
 
 def complete_job(state: State) -> Result:

@@ -291,5 +291,5 @@ def _derive_quit(state: State, actions: Sequence[Action]) -> Derived:
 def _describe_state(before: State, after: State) -> str:
     ended = after.workload.exit if after.me.state is InstanceState.EXITED else None
     stopped = before.me.state is InstanceState.STOPPING
-    how = f": its workload {ended.describe(stopped=stopped)}" if ended else ""
+    how = f": its workload {ended.describe_exit(stopped=stopped)}" if ended else ""
     return f"{_describe_self(after)} is {after.me.state}, was {before.me.state}{how}"

@@ -19,7 +19,7 @@ from unitagent.core.state import (
     describe_rank,
     describe_trouble,
     format_clock,
-    log,
+    log_line,
     update_record,
 )
 from unitagent.core.state_parts import WorkloadPhase
@@ -37,9 +37,9 @@ def log_store_outage(state: State) -> Result:
         state = replace(state, warned=state.warned | {"store"})
         trouble = describe_trouble(state)
         why = f"the store does not answer{trouble}; the workload continues, but no new generation can start"
-        return state, log(Level.WARNING, why, "store-lost")
+        return state, log_line(Level.WARNING, why, "store-lost")
     back = replace(state, warned=state.warned - {"store"})
-    return back, log(Level.INFO, "the store answers again", "store-back")
+    return back, log_line(Level.INFO, "the store answers again", "store-back")
 
 
 def ask_status_peers(state: State) -> Result:
@@ -73,7 +73,9 @@ def _list_peers_to_ask(state: State) -> tuple[Record, ...]:
 def _has_no_news(state: State) -> bool:
     """Whether it is time to ask all witnesses: neither one of them nor the store has answered of late."""
     alive = (state.peers.known_alive_at.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
-    return state.now - max([state.store.last_contact_at or NEVER, *alive]) > state.config.timing.relayed
+    return (
+        state.now - max([state.store.last_contact_at or NEVER, *alive]) > state.config.timing.relay_patience
+    )
 
 
 def _list_witnesses(state: State) -> list[Record]:
@@ -92,7 +94,7 @@ def stop_when_isolated(state: State) -> Result:
     state, actions = stop_keeper_at_once(state)
     if not state.up:
         why = f"cut off, {reason}: the keeper is stopped at once, since others may replace this rank"
-        return state, (*log(Level.ERROR, why), *actions) if actions else ()
+        return state, (*log_line(Level.ERROR, why), *actions) if actions else ()
     why = f"cut off, {reason}: the workload is stopped at once, since others may replace this rank"
     state = state.with_workload(
         isolated=True, isolation_reason=reason, phase=WorkloadPhase.STOPPING, grace=0.0

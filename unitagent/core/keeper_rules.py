@@ -17,7 +17,7 @@ from unitagent.core.keepers import stop_keeper, stop_keeper_at_once
 from unitagent.core.members import gang_members
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
-from unitagent.core.state import Result, Stage, State, find_stage, log
+from unitagent.core.state import Result, Stage, State, find_stage, log_line
 from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 UNASKED = Shutdown()
@@ -37,7 +37,7 @@ def finish_loading(state: State) -> Result:
         return state, ()
     took = state.now - state.keeper.since
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
-    return state, log(Level.INFO, f"all keepers are ready after {took:.1f} s", "keeper")
+    return state, log_line(Level.INFO, f"all keepers are ready after {took:.1f} s", "keeper")
 
 
 def report_dead_keeper(state: State) -> Result:
@@ -51,7 +51,7 @@ def report_dead_keeper(state: State) -> Result:
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
     state = state.with_recovery(reported_generation=failure.generation)
     state, actions = count_restart(state)
-    return state, (*log(Level.ERROR, failure.sentence, "failure", failure), *actions)
+    return state, (*log_line(Level.ERROR, failure.sentence, "failure", failure), *actions)
 
 
 def end_keeper(state: State) -> Result:
@@ -70,7 +70,7 @@ def end_keeper(state: State) -> Result:
     if find_stage(state) is Stage.AT_BARRIER and (not view.ready or _is_broken(state)):
         state, actions = stop_keeper(state, state.config.restart_grace)
         why = "its group is no longer whole" if view.ready else "its generation ended before it was ready"
-        return state, (*log(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
+        return state, (*log_line(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
     return state, ()
 
 
@@ -78,7 +78,7 @@ def _log_loss(state: State) -> tuple[Action, ...]:
     """That the keeper of a workload which runs on has ended; else that is logged as a failure."""
     runs_on = state.up and not state.superseded and state.shutdown == UNASKED and not state.loads_keepers
     why = "the keeper has ended; the workload runs on, and all keepers start again with the next restart"
-    return log(Level.WARNING, why, "keeper") if runs_on else ()
+    return log_line(Level.WARNING, why, "keeper") if runs_on else ()
 
 
 def _end_at_once(state: State) -> Result:

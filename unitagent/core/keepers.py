@@ -170,6 +170,6 @@ def _note_keeper_failure(state: State, ended: Exit) -> State:
 
 def _make_keeper_failure(state: State, ended: Exit) -> Failure:
     rank = state.config.rank
-    detail = f"{describe_rank(state, rank)}: its keeper {ended.describe()}"
+    detail = f"{describe_rank(state, rank)}: its keeper {ended.describe_exit()}"
     failure = make_failure(state, rank, Reason(ended.reason), detail)
     return replace(failure, exit_code=ended.code, signal=ended.signal)

@@ -165,7 +165,7 @@ class Leases(Struct, frozen=True):
         }
         return replace(self, by_incarnation=later)
 
-    def begin_anew(self, now: float) -> Leases:
+    def restart_all(self, now: float) -> Leases:
         """As if all heartbeats that I know had just come, and from nobody seen alive: whoever is never
         heard again is lost in its time, even if the store forgets it at once.
         """
@@ -175,7 +175,7 @@ class Leases(Struct, frozen=True):
         }
         return replace(self, by_incarnation=anew)
 
-    def forget(self, incarnations: Iterable[str]) -> Leases:
+    def drop_incarnations(self, incarnations: Iterable[str]) -> Leases:
         """Without what is known of these incarnations, since I could not see them for a time."""
         gone = frozenset(incarnations)
         return replace(

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Level
 from unitagent.core.model import LEAP, YEAR, Reply
-from unitagent.core.state import Result, State, log
+from unitagent.core.state import Result, State, log_line
 
 
 def is_plausible(state: State, generation: int) -> bool:
@@ -48,4 +48,4 @@ def warn_implausible(state: State) -> Result:
     state = replace(state, warned=state.warned | {"incredible"})
     named = f"generation {state.store.implausible_generation}, reported by the store or by a peer"
     why = f"ignored {named}: restarts cannot lead there from generation {state.generation}"
-    return state, log(Level.WARNING, why)
+    return state, log_line(Level.WARNING, why)

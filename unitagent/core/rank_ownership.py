@@ -30,7 +30,7 @@ from unitagent.core.state import (
     describe_rank,
     is_observed,
     is_still_mine,
-    log,
+    log_line,
     longest_takeover,
     make_failure,
     request_exit,
@@ -250,7 +250,7 @@ def give_up_on_store(state: State) -> Result:
     if waited < FIRST_WARNING or trouble in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {trouble})
-    return state, log(Level.WARNING, explain_not_reached(waited, limit, trouble))
+    return state, log_line(Level.WARNING, explain_not_reached(waited, limit, trouble))
 
 
 def explain_never_reached(limit: float, trouble: str) -> str:
@@ -420,7 +420,7 @@ def _explain_forgotten(state: State) -> str:
 def _warn_once(state: State, why: str) -> Result:
     if why in state.warned:
         return state, ()
-    return replace(state, warned=state.warned | {why}), log(Level.WARNING, why)
+    return replace(state, warned=state.warned | {why}), log_line(Level.WARNING, why)
 
 
 def log_joined(state: State) -> Result:
@@ -430,4 +430,4 @@ def log_joined(state: State) -> Result:
     state = replace(state, warned=state.warned | {"joined"})
     event = "joined" if state.store.predecessor is None else "takeover"
     who = describe_rank(state, state.config.rank)
-    return state, log(Level.INFO, f"joined Unit {state.config.unit} as {who}", event)
+    return state, log_line(Level.INFO, f"joined Unit {state.config.unit} as {who}", event)

@@ -46,7 +46,7 @@ def rejoin_generation(state: State) -> Result:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
     apart = state.workload.isolated or state.me.gang != state.store.records[0].gang
     if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
-        state = state.with_store(leases=state.store.leases.begin_anew(state.now), tenure_confirmed=False)
+        state = state.with_store(leases=state.store.leases.restart_all(state.now), tenure_confirmed=False)
         state = state.with_peers(known_alive_at={**_list_recent_answers(state), **state.peers.known_alive_at})
     return start_workload(update_record(state, generation=gang.generation), gang)
 

@@ -16,7 +16,7 @@ from unitagent.core.exits import ExitCode
 from unitagent.core.keepers import has_loaded
 from unitagent.core.members import gang_members
 from unitagent.core.model import Charge, InstanceState, Record, find_last_failure
-from unitagent.core.state import Result, State, log, request_exit, update_record
+from unitagent.core.state import Result, State, log_line, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
@@ -44,7 +44,7 @@ def count_restart(state: State) -> Result:
         return request_exit(
             state, ExitCode.RECREATE, f"generation {state.me.generation} ended: rebuild this container"
         ), ()
-    return state, log(Level.INFO, _describe_restart(state))
+    return state, log_line(Level.INFO, _describe_restart(state))
 
 
 def _describe_restart(state: State) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from unitagent.core.actions import Level
 from unitagent.core.model import YEAR, Order, OrderKind, Record, RestartPause, format_age
-from unitagent.core.state import Result, State, log, update_record
+from unitagent.core.state import Result, State, log_line, update_record
 
 LONGEST_PAUSE = 86400.0  # seconds
 _LONGEST_TEXT = 200  # characters; every record carries them
@@ -37,10 +37,10 @@ def learn_pause(state: State) -> Result:
     if left > 0:
         state = state.with_recovery(paused_until=state.now + left)
         text = f"restarts are paused for {left:.0f} s, {describe_origin(newest)}"
-        return state, log(Level.WARNING, f"{text}; nothing starts until then", "order")
+        return state, log_line(Level.WARNING, f"{text}; nothing starts until then", "order")
     if not was:
         return state, ()
-    return _leave_pause(state, state.now), log(
+    return _leave_pause(state, state.now), log_line(
         Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "order"
     )
 
@@ -50,7 +50,7 @@ def end_pause(state: State) -> Result:
     if not state.recovery.paused_until or is_paused(state):
         return state, ()
     state = _leave_pause(state, state.recovery.paused_until).with_store(exchange_due=True)
-    return state, log(Level.INFO, "the pause of restarts is over")
+    return state, log_line(Level.INFO, "the pause of restarts is over")
 
 
 def _leave_pause(state: State, at: float) -> State:

@@ -31,7 +31,7 @@ from unitagent.core.keepers import leave_loading
 from unitagent.core.members import confirmed_alive, gang_members, is_silent
 from unitagent.core.model import InstanceState, Reason, Record
 from unitagent.core.rank_ownership import was_taken
-from unitagent.core.state import Result, State, describe_rank, log, request_exit, update_record
+from unitagent.core.state import Result, State, describe_rank, log_line, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
 # Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
@@ -87,7 +87,9 @@ def begin_drain(state: State) -> Result:
     by = state.shutdown.requested_by
     why = f"asked by {by}" if by else f"since {describe_rank(state, others[0])} was asked to stop"
     limit = f"within {state.config.stop_grace:g} s"
-    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain")
+    return state, log_line(
+        Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain"
+    )
 
 
 def drain_in_turn(state: State) -> Result:

@@ -207,7 +207,7 @@ def update_record(state: State, /, **changes: Any) -> State:
     return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
-def log(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
+def log_line(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
     """One log line, as actions."""
     return (Log(level, text, event, failure),)
 

@@ -314,7 +314,7 @@ async def _record_order(history: UnitHistory, order: Order) -> None:
     """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
     event = make_order_event(order, time.time(), secrets.token_hex(8))
     try:
-        await history.add([event], time.time)
+        await history.add_events([event], time.time)
     except StoreError as error:
         print_warning(f"warning: the order is not in the Unit's history: {error}")
     finally:

@@ -112,7 +112,7 @@ class Client:
             return 0
         return 1 if self.answered else 2
 
-    def disconnect(self) -> None:
+    def disconnect_client(self) -> None:
         """Disconnect this client."""
         self.gone = True
         if self.transport is not None:
@@ -147,22 +147,22 @@ class ClientTable:
                 del self._clients[client]
                 return None
             self._warn_once(victim)
-            self.remove(victim)
-            victim.disconnect()
+            self.remove_client(victim)
+            victim.disconnect_client()
         return client
 
     def is_own(self, address: str, here: str) -> bool:
         """Whether it is this host, which sees itself at the address that it connects to, or an instance."""
         return address == here or parse_origin(address).address in self._peers()
 
-    def remove(self, client: Client) -> None:
+    def remove_client(self, client: Client) -> None:
         """Forget one that has ended."""
         self._clients.pop(client, None)
 
     def close(self) -> None:
         """Disconnect all of them."""
         for client in list(self._clients):
-            client.disconnect()
+            client.disconnect_client()
         self._clients.clear()
 
     def _warn_once(self, victim: Client) -> None:
@@ -225,7 +225,7 @@ class Acceptor:
         self._held: socket.socket | None = None  # who waits at the door, out of the queue already
         self._coming: set[asyncio.Task[None]] = set()
 
-    def open(self) -> None:
+    def open_listener(self) -> None:
         """Listen."""
         self._listener.setblocking(False)
         self._listener.listen(_BACKLOG)
@@ -279,7 +279,7 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(client), connected)
         except OSError:
-            self._clients.remove(client)
+            self._clients.remove_client(client)
             connected.close()
 
 
@@ -305,12 +305,14 @@ class FairQueue:
         self._lanes: dict[Lane, dict[str, Queue]] = {}
         self._scheduled = False
 
-    def enqueue(self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER) -> None:
+    def enqueue_request(
+        self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER
+    ) -> None:
         """Call ``act`` in a later turn of the loop; a request that waits already keeps its place."""
         self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
         self._schedule_next()
 
-    def discard(self, address: str, who: object) -> None:
+    def discard_request(self, address: str, who: object) -> None:
         """Remove a request."""
         for lane, waiting in list(self._lanes.items()):
             queue = waiting.get(address, {})

@@ -102,20 +102,22 @@ class RedisStore:
         self._view = UnitView(self._warnings, self._reader)
         self._count = 0
         self._compared = 0.0  # when what was read was last certain to be what the store has
-        self._connection = StoreConnection(url, self._names.board, timeout, self._view.forget, remedy)
-        self._push_dialer = Dialer(url, self._names.board)
+        self._connection = StoreConnection(
+            url, self._names.membership_table, timeout, self._view.forget_all, remedy
+        )
+        self._push_dialer = Dialer(url, self._names.membership_table)
 
     def set_rank(self, rank: int) -> None:
         """Set the rank that this agent claims; until then an exchange only reads."""
         self._rank = rank
 
     @property
-    def unlike(self) -> frozenset[int] | None:
+    def differing_ranks(self) -> frozenset[int] | None:
         """The ranks whose records are not signed with exactly my secrets; None until that was read again."""
         return None if self._view.outdated else frozenset(self._view.unlike)
 
     @property
-    def foreign(self) -> frozenset[int]:
+    def unverified_ranks(self) -> frozenset[int]:
         """The ranks whose records are signed with none of my secrets, as far as that was read."""
         return frozenset() if self._view.outdated else frozenset(self._view.foreign)
 
@@ -123,9 +125,9 @@ class RedisStore:
         """Put my record and read everybody's, atomically."""
         now = time.monotonic()
         if self._view.outdated or now - self._compared >= _LATE * self._refresh:
-            self._view.forget()
+            self._view.forget_all()
         compares = now - self._compared >= self._refresh
-        answer = await self._connection.execute(
+        answer = await self._connection.execute_operation(
             lambda connection: self._run_exchange(connection, request, compares=compares)
         )
         unchanged = compares and not answer.records  # if something is new, nothing was compared
@@ -135,19 +137,19 @@ class RedisStore:
 
     async def listen(self, on_push: Callable[[], None]) -> None:
         """Call ``on_push`` at each wake-up by another agent, until cancelled."""
-        channel = self._names.look
+        channel = self._names.wakeup_channel
         listener = PushListener(self._push_dialer, channel, self._incarnation, self._timeout, self._warnings)
         await listener.listen(on_push)
 
     async def read(self) -> UnitSnapshot:
         """Read the whole Unit and change nothing."""
-        return await self._connection.execute(self._read_snapshot)
+        return await self._connection.execute_operation(self._read_snapshot)
 
     async def put_order(self, order: Order) -> Order:
         """Store an operator's order and wake all agents; returns it with its generation and number."""
         words = scripts.build_order_arguments(self._names, order)
         answer = scripts.ExchangeAnswer.parse_raw(
-            await self._connection.execute(
+            await self._connection.execute_operation(
                 lambda connection: scripts.run_script(connection, scripts.EXCHANGE, *words)
             )
         )
@@ -160,14 +162,16 @@ class RedisStore:
         """Keep what the workload last wrote; for the rank whose failure is the one kept."""
         last = tuple(line[-LONGEST_LINE:] for line in lines[-LAST_LINES:])
         text = codec.encode_value(WorkloadOutput(generation=generation, rank=rank, lines=last))
-        key = self._names.output(generation)
-        await self._connection.execute(
+        key = self._names.name_output(generation)
+        await self._connection.execute_operation(
             lambda connection: send_command(connection, "SET", key, text, "EX", DAY)
         )
 
     async def read_output(self, generation: int) -> WorkloadOutput | None:
         """Return what was kept of a generation; None when nothing was, or newer ones have replaced it."""
-        return await self._connection.execute(lambda connection: self._read_output(connection, generation))
+        return await self._connection.execute_operation(
+            lambda connection: self._read_output(connection, generation)
+        )
 
     async def close(self) -> None:
         """Close the connection; the store can be used again afterwards."""
@@ -194,13 +198,13 @@ class RedisStore:
         )
 
     async def _read_snapshot(self, connection: AbstractConnection) -> UnitSnapshot:
-        own = (2, self._names.board, self._names.changes)
+        own = (2, self._names.membership_table, self._names.changes)
         seconds, micros, *table = await scripts.run_script(connection, scripts.BOARD, *own, *FIELDS)
         now = int(seconds) * 1_000_000 + int(micros)
         return UnitView(self._warnings, self._reader).build_snapshot(scripts.pair_up(table), now)
 
     async def _read_output(self, connection: AbstractConnection, generation: int) -> WorkloadOutput | None:
-        raw = await send_command(connection, "GET", self._names.output(generation))
+        raw = await send_command(connection, "GET", self._names.name_output(generation))
         output = None if raw is None else codec.decode_output(raw)
         return output if output is not None and output.generation == generation else None
 
@@ -256,7 +260,7 @@ class UnitView:
         raws = (self._raws.get(rank, b"") for rank in range(size))
         return hashlib.sha1(b"\n".join(raws), usedforsecurity=False).hexdigest().encode()
 
-    def forget(self) -> None:
+    def forget_all(self) -> None:
         """Read everything again next time."""
         self.epoch, self.since = b"", 0
 

@@ -113,7 +113,7 @@ class Workload:
         self._ending: asyncio.Task[StopFailure | None] | None = None
 
     @working_directory.in_start_directory()
-    def spawn(
+    def spawn_command(
         self,
         argv: Sequence[str],
         env: Mapping[str, str],

@@ -69,9 +69,9 @@ class DeadProcess(Struct, frozen=True):
     exit: Exit | None
     consequence: str = "its parent has not reaped it"
 
-    def describe(self) -> str:
+    def describe_death(self) -> str:
         """Return one sentence without a full stop."""
-        ended = self.exit.describe() if self.exit is not None else "ended"
+        ended = self.exit.describe_exit() if self.exit is not None else "ended"
         return f"process {self.pid} ({self.name}) {ended}, and {self.consequence}"
 
 
@@ -242,7 +242,7 @@ class LivenessCheck:
         ``required``: prefixes of the names of processes that it cannot run without.
         """
         self._required_names = tuple(required)
-        self._births.calibrate(pid)
+        self._births.calibrate_counter(pid)
         self._born = self._open = True
         self._watched = frozenset()
         self._searches_at = self._reads_at = -math.inf
@@ -277,7 +277,7 @@ class LivenessMonitor:
 
     async def wait_for_death(self, seconds: float) -> None:
         """Wait this long, or until a required process has died."""
-        await self._notifier.wait(seconds)
+        await self._notifier.wait_for_death(seconds)
 
     async def find_dead_process(self, main: Callable[[], int | None]) -> DeadProcess | None:
         """Return a dead process that matters; ``main`` returns the current pid of the workload, if any."""
@@ -332,7 +332,7 @@ class BirthCounter:
         self._last = _NO_PID
         self._is_reliable = True
 
-    def calibrate(self, pid: int) -> None:
+    def calibrate_counter(self, pid: int) -> None:
         """Check the counter against a child that was created just now: if it missed that, do not trust it."""
         self._last = _NO_PID
         self._is_reliable = self._is_reliable and self._read_last_pid() >= pid
@@ -365,7 +365,7 @@ class ExitNotifier:
         self._silent: Collection[int] = ()
         self._notified = asyncio.Event()
 
-    async def wait(self, seconds: float) -> None:
+    async def wait_for_death(self, seconds: float) -> None:
         """Return after this long, or when a watched process has died."""
         timer = asyncio.get_running_loop().call_later(seconds, self._notified.set)
         try:
