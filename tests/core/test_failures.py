@@ -313,6 +313,37 @@ def test_an_answer_to_a_question_that_was_forgotten_at_the_start_dates_nothing(r
     assert all("no answer from the store since 00:01:4" in why for why in stops.values()), stops
 
 
+def test_who_replaces_a_dead_rank_wakes_the_others() -> None:
+    unit = Unit(2, guard=True, lease=60.0, heartbeat=20.0, **CALM).formed()
+    unit.kill(1)
+    unit.create(1)
+    unit.wait(0.5)
+    assert sorted(unit.take()) == ["0 spawn 2", "0 stop 5", "1 spawn 2"]
+
+
+def test_a_leader_that_left_is_not_waited_for_although_its_store_is_gone() -> None:
+    unit = Unit(2, guard=True, deregister=0.0, drain=0.0, **CALM).formed()
+    unit.tell(0, StopRequested, 15)
+    unit.wait(3)
+    assert unit.codes == {0: 0}
+    unit.take()
+    unit.store.wipe()
+    unit.create(0, netns="of another container")
+    unit.wait(3)
+    assert [did for did in unit.take() if "spawn" in did] != []
+
+
+def test_a_rank_of_a_unit_that_never_ran_is_taken_at_once() -> None:
+    unit = Unit(2, guard=True, **CALM)
+    unit.create(0)
+    unit.kill(0)
+    unit.create(0)
+    unit.wait(1)
+    unit.create(1)
+    unit.wait(1)
+    assert sorted(unit.take()) == ["0 spawn 1", "1 spawn 1"]
+
+
 def test_without_guard_a_failure_is_its_own() -> None:
     unit = Unit(3).formed()
     unit.crash(1, 3)

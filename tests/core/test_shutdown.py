@@ -125,6 +125,18 @@ def test_a_second_signal_stops_at_once() -> None:
     assert unit.take()[0] == "0 stop 0"
 
 
+def test_a_signal_after_an_order_to_drain_is_the_first_one() -> None:
+    """A platform ends the containers of a Unit that an operator drains."""
+    unit = Unit(2, guard=True, deregister=60.0).formed()
+    unit.order(OrderKind.DRAIN)
+    unit.wait(3)
+    unit.tell(0, StopRequested, 15)
+    unit.wait(2)
+    assert "0 stop 0" not in unit.take()
+    unit.tell(0, StopRequested, 15)
+    assert unit.take()[0] == "0 stop 0"
+
+
 def test_an_order_to_drain_counts_for_its_generation_only() -> None:
     unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
     unit.order(OrderKind.DRAIN)

@@ -658,7 +658,7 @@ MUTANTS = (
     Mutant("the last rank is the master", _the_last_rank_is_the_master, 0),
     Mutant("whom the store only remembers fences", _ghosts_fence, 67),
     Mutant("an address is an identity", _an_address_is_an_identity, 1),
-    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 769),
+    Mutant("a budget dies with its container", _a_budget_dies_with_its_container, 940),
     Mutant("a Unit starts in a pause", _starts_in_a_pause, 47),
     Mutant("an instance rejoins in a pause", _rejoins_in_a_pause, 19),
     Mutant("a pause has no end", _a_pause_has_no_end, 31),

@@ -54,10 +54,11 @@ async def keep_beating(server: FakeServer, mine: Record) -> None:
 
 
 @contextlib.asynccontextmanager
-async def held(server: FakeServer) -> AsyncIterator[dict[int, asyncio.Task[None]]]:
+async def held(server: FakeServer, gang: str = "") -> AsyncIterator[dict[int, asyncio.Task[None]]]:
     """All ranks have a living holder, on a store that is older than a lease."""
     server.state.board.born = server.clock() - 60
-    beating = {rank: asyncio.create_task(keep_beating(server, holder(rank))) for rank in range(SIZE)}
+    holders = [replace(holder(rank), gang=gang) for rank in range(SIZE)]
+    beating = {one.rank: asyncio.create_task(keep_beating(server, one)) for one in holders}
     await until(lambda: len(server.state.board.records) == SIZE)
     try:
         yield beating
@@ -238,16 +239,20 @@ async def test_a_store_whose_clock_steps_ahead_gives_nobody_a_held_rank() -> Non
         assert server.state.board.holders == {0: "i0", 1: "i1", 2: "spare"}
 
 
-@pytest.mark.parametrize(("guard", "generation"), [(True, 5), (False, 4)])
-def test_who_takes_a_rank_says_that_its_predecessors_generation_is_over(guard: bool, generation: int) -> None:
+@pytest.mark.parametrize(("guard", "gang", "generation"), [(True, "g", 5), (False, "g", 4), (True, "", 4)])
+def test_who_takes_a_rank_says_that_its_predecessors_generation_is_over(
+    guard: bool, gang: str, generation: int
+) -> None:
+    """Where it had confirmed no gang, nobody can have started with it."""
+
     @story
     async def tell() -> None:
         server = FakeServer()
-        async with held(server) as beating:
+        async with held(server, gang) as beating:
             beating[1].cancel()
             found = await claimed(server, guard=guard)
         assert replace(found.me, tenure=0) == replace(SPARE, rank=1)
-        assert found.took == holder(1)
+        assert found.took == replace(holder(1), gang=gang)
         assert server.state.board.records[1] == found.me
         assert server.state.board.generation == generation
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from unitagent.core.actions import Exchange
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, OrderKind, Record, Reply, format_ranks
-from unitagent.core.rank_ownership import choose_tenure
+from unitagent.core.rank_ownership import choose_tenure, ends_with_holder
 from unitagent.core.spares import Standby
 from unitagent.core.timing import Timing, takeover_after
 
@@ -342,7 +342,7 @@ def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
 def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchange:
     """Return the exchange that replaces the last holder, and ends its generation if we lead."""
     me, took = claimed.me, claimed.took
-    over = took is not None and (guard or me.rank == 0)
+    over = took is not None and (guard or me.rank == 0) and ends_with_holder(took)
     return Exchange(
         record=me,
         take=_find_holder(reply, me.rank),
@@ -350,7 +350,7 @@ def make_claim_exchange(claimed: Claim, reply: Reply, *, guard: bool) -> Exchang
         generation=took.generation + 1 if took and over else 0,
         failure=None,
         judge=(),
-        notify=False,
+        notify=over,
     )
 
 

@@ -149,7 +149,7 @@ def _apply_reply(state: State, event: Exchanged) -> State:
     readiness_doubts = {} if _all_are_back(state, leases) else state.peers.readiness_doubts
     unresponsive = frozenset(one for one in state.peers.unresponsive if leases.seconds_unchanged(one) > 0)
     failure, stored = _pick_first_failure(state.recovery.failure, reply.failure)
-    state = _take_snapshot(state, reply).with_store(leases=leases)
+    state = _note_departures(_take_snapshot(state, reply), reply).with_store(leases=leases)
     state = state.with_generation(
         max([reply.generation, *(record.generation for record in reply.records.values())])
     )
@@ -182,6 +182,16 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         order=reply.order,
         unverified_ranks=reply.unverified_ranks,
     )
+
+
+def _note_departures(state: State, reply: Reply) -> State:
+    """Who left is gone for good, also where the store forgets that."""
+    left = {one.incarnation for one in reply.records.values() if one.has_left}
+    confirmed = state.barrier.confirmed_members
+    if not any(one.incarnation in left for one in confirmed if not one.has_left):
+        return state
+    members = (replace(one, has_left=one.has_left or one.incarnation in left) for one in confirmed)
+    return state.with_barrier(confirmed_members=tuple(members))
 
 
 def _date_claim(state: State) -> float:

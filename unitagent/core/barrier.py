@@ -357,6 +357,7 @@ def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Re
         for former, shown in both
         if former.incarnation not in {shown.incarnation, state.me.incarnation}
         and former.tenure >= shown.tenure
+        and not former.has_left
         and not state.store.leases.is_unknown(former.incarnation)
         and not is_gone(state, former.incarnation)
     ]

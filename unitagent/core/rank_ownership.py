@@ -324,7 +324,16 @@ def succeed_holder(state: State, predecessor: Record) -> State:
         why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
         replaced = make_failure(state, predecessor.rank, Reason.REPLACED, why)
         state = failures.remember_failure(state, replace(replaced, generation=predecessor.generation))
-    return state.with_generation(predecessor.generation + 1)
+    if not ends_with_holder(predecessor):
+        return state
+    return state.with_generation(predecessor.generation + 1).with_store(notify=True)
+
+
+def ends_with_holder(holder: Record) -> bool:
+    """Whether the generation of this holder ends with it: the others may have started with it, unless it had
+    confirmed no gang.
+    """
+    return bool(holder.gang) or holder.state.started
 
 
 def wait_for_rank(state: State) -> Result:

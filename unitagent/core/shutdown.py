@@ -43,14 +43,18 @@ FAREWELL = 1.0  # seconds to wait until the store has the last record
 
 
 def apply_stop_request(state: State, number: int) -> State:
-    """Note a signal to stop, or a second one."""
-    if state.shutdown.requested_at is None:
-        by = signal_name(number) if number else "a signal"
-        return update_record(
-            state.with_shutdown(requested_at=state.now, requested_by=by), stop_requested=True
-        )
-    again = state.now - state.shutdown.requested_at >= SECOND_SIGNAL
-    return state.with_shutdown(force_stop=state.shutdown.force_stop or again)
+    """Note a signal to stop, or a second one. After an order to drain the first one changes nothing:
+    the platform ends a container that has been drained.
+    """
+    first = state.shutdown.signalled_at
+    if first is not None:
+        again = state.now - first >= SECOND_SIGNAL
+        return state.with_shutdown(force_stop=state.shutdown.force_stop or again)
+    state = state.with_shutdown(signalled_at=state.now)
+    if state.shutdown.stop_requested:
+        return state
+    by = signal_name(number) if number else "a signal"
+    return update_record(state.with_shutdown(requested_at=state.now, requested_by=by), stop_requested=True)
 
 
 def leave_without_workload(state: State) -> Result:

@@ -273,7 +273,8 @@ class Shutdown(Struct, frozen=True, kw_only=True):
         requested_at: Since when I am asked to stop.
         requested_by: Who asked, in words.
         ordered: An operator's order asked for it, which all other agents apply too.
-        force_stop: I was asked twice, so I wait for nothing any more.
+        signalled_at: When the first signal to stop came.
+        force_stop: A second signal came, so I wait for nothing any more.
         draining_since: Since when the Unit drains.
         awaiting_drain: I asked to be notified when no request is in flight.
         drained: No request is in flight any more.
@@ -285,6 +286,7 @@ class Shutdown(Struct, frozen=True, kw_only=True):
     requested_at: float | None = None
     requested_by: str = ""
     ordered: bool = False
+    signalled_at: float | None = None
     force_stop: bool = False
     draining_since: float | None = None
     awaiting_drain: bool = False
