@@ -183,7 +183,9 @@ def test_a_workload_that_cannot_be_ended_has_the_container_rebuilt(start: Start)
 
 
 def test_the_embedded_store_is_started_until_it_starts(start: Start) -> None:
-    agent = start(failing("unitagent.store.embedded:EmbeddedServer.spawn", "OSError(11, 'none')", "(2, 3)"))
+    agent = start(
+        failing("unitagent.store.embedded:EmbeddedServer.spawn_server", "OSError(11, 'none')", "(2, 3)")
+    )
     agent.ready()
     first = _store(agent)
     os.kill(first, signal.SIGKILL)

@@ -148,7 +148,7 @@ async def test_a_mark_that_is_none_is_refused(after: str) -> None:
 @in_loop
 async def test_what_cannot_be_read_hurts_nobody_else() -> None:
     class Broken(FakeAnswers):
-        def output(self, after: int) -> dict[str, Any]:
+        def read_output(self, after: int) -> dict[str, Any]:
             raise RuntimeError("boom")
 
     async with serving(Broken()) as port:

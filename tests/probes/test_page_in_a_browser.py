@@ -39,7 +39,7 @@ class ChangingAnswers(FakeAnswers):
     stories: tuple[dict[str, Any] | None, ...] = ()
     asked: int = 0
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         self.asked += 1
         seen = self.stories[min(self.asked, len(self.stories)) - 1]
         if seen is None:

@@ -291,7 +291,7 @@ class Told(BirthCounter):
         super().__init__()
         self.now = 1
 
-    def calibrate(self, pid: int) -> None:
+    def calibrate_counter(self, pid: int) -> None:
         self._last = -1
 
     def _read_last_pid(self) -> int:

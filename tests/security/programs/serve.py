@@ -24,7 +24,7 @@ class Large(FakeAnswers):
     size = int(sys.argv[1])
     counters = Metrics(rank=1)
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         running = InstanceState.RUNNING.value
         instances = [
             instance(rank=rank, incarnation=f"{rank:016x}", hostname=f"machine-{rank}", state=running)
@@ -32,11 +32,11 @@ class Large(FakeAnswers):
         ]
         return status(size=self.size, instances=instances)
 
-    async def processes(self) -> Sequence[ProcessFields]:
+    async def list_processes(self) -> Sequence[ProcessFields]:
         return [{"pid": 42, "cpu_seconds": 1.0, "memory_bytes": 1, "threads": 1, "open_files": 1}]
 
-    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
-        return self.counters.render_text(self.status(), time.monotonic(), Gauges(processes=processes))
+    def render_metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+        return self.counters.render_text(self.build_status(), time.monotonic(), Gauges(processes=processes))
 
 
 async def _serve() -> None:
