@@ -72,6 +72,8 @@ class Keepers:
         kept = one.keeper
         if kept is None or not kept.main or kept.stopped is not None or kept.gang.id != gang.keepers:
             self._report("ready", f"{one.incarnation} starts {gang.id} without its keeper")
+        if kept is not None and kept.stale:
+            self._report("stale", f"{one.incarnation} starts {gang.id} beside a keeper of older files")
 
     def check_keeper_stop(self, one: Instance) -> None:
         """A ready keeper is told to end: its group is broken, or its agent leaves or is cut off."""
@@ -88,6 +90,7 @@ class Keepers:
         """Whether this one is of the group yet, and nothing says that it will not be."""
         kept, world = member.keeper, self.watch.world
         whole = kept is not None and kept.main and kept.stopped is None and kept.gang.id == gang.id
+        whole = whole and kept is not None and not kept.stale
         rivals = any(two.rank == member.rank and two is not member for two in world.living)
         ends = member.asked is not None or member.state.shutdown.leaving is not None
         return whole and member.alive and not (rivals or ends or member.paused)

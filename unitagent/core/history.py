@@ -221,6 +221,8 @@ def _derive_keeper(before: State, after: State) -> Derived:
     if new.ready and not old.ready:
         took = f"{after.now - new.since:.1f} s after its start"
         yield EventKind.KEEPER, f"{me}: its keeper is ready, {took}"
+    if new.stale and not old.stale:
+        yield EventKind.KEEPER, f"{me}: {new.stale}"
     if new.gang is None and old.gang is not None:
         yield EventKind.KEEPER, f"{me}: its keeper of generation {old.gang.generation} has ended"
 

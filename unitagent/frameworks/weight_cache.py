@@ -30,6 +30,7 @@ _VLLM_SINCE = (0, 31)
 _VLLM_MEETS, _VLLM_HEALTH = 1, 3  # ports above the keepers' own; the one between is that of a draft model
 _SGLANG_MODULE, _SGLANG_DAEMON = "sglang.launch_server", "sglang.srt.weight_cache.daemon"
 _MODEL = Flag("--model")
+_MODEL_PATH = Flag("--model-path", ("--model",))
 _LOAD_FORMAT = Flag("--load-format")
 _EXECUTOR = Flag("--distributed-executor-backend")
 _LOG_LEVEL = Flag("--log-level")
@@ -78,6 +79,7 @@ def add_vllm_keeper(plan: LaunchPlan, command: SplitCommand, context: RankContex
         origins={**plan.origins, _LOAD_FORMAT.name: "The weights are those that the keeper holds."},
         keeper=(*_find_preload(command.head), *words, *meets, *asked, *listens),
         keeper_ready=f"http://127.0.0.1:{port + _VLLM_HEALTH}/health",
+        model=_MODEL.read_value(words) or "",
     )
 
 
@@ -97,6 +99,7 @@ def add_sglang_keeper(plan: LaunchPlan, command: SplitCommand, context: RankCont
         origins={**plan.origins, "--weight-cache-mode": "The weights are those that the keeper holds."},
         keeper=(*command.head[:-1], _SGLANG_DAEMON, *command.words, "--dist-init-method", meets),
         keeper_ready=r"log:weight cache daemons on node \d+ are ready",
+        model=_MODEL_PATH.read_value(command.words) or "",
     )
 
 
@@ -176,11 +179,16 @@ def _strip_server_flags(words: Sequence[str]) -> tuple[str, ...]:
     return (*((_MODEL.name, *model) if model else ()), *_drop_flags(words[len(model) :]))
 
 
+def _is_number(word: str) -> bool:
+    """Whether this is a value, as ``-1`` is, and no flag."""
+    return re.fullmatch(r"-\d+(\.\d+)?", word) is not None
+
+
 def _drop_flags(words: Sequence[str]) -> Iterator[str]:
     """Yield all words but the server's flags and their values."""
     values = 0.0  # of the server's flag, yet to be dropped
     for word in words:
-        if not word.startswith("-"):
+        if not word.startswith("-") or _is_number(word):
             if values:
                 values -= 1
             else:
