@@ -29,6 +29,8 @@ _BY_HAND = "or write the keeper's command in UNIT_KEEPER"
 _VLLM_SINCE = (0, 31)
 _VLLM_MEETS, _VLLM_HEALTH = 1, 3  # ports above the keepers' own; the one between is that of a draft model
 _SGLANG_MODULE, _SGLANG_DAEMON = "sglang.launch_server", "sglang.srt.weight_cache.daemon"
+_SGLANG_OWN = ("--gpu-id", "--tp-rank", "--pp-rank", "--dist-init-method", "--timeout", "--force")
+_SGLANG_FULL = {"--tp": "--tp-size", "--pp": "--pp-size"}
 _MODEL = Flag("--model")
 _MODEL_PATH = Flag("--model-path", ("--model",))
 _LOAD_FORMAT = Flag("--load-format")
@@ -97,10 +99,29 @@ def add_sglang_keeper(plan: LaunchPlan, command: SplitCommand, context: RankCont
         plan,
         argv=command.append_options(("--weight-cache-mode", "client")),
         origins={**plan.origins, "--weight-cache-mode": "The weights are those that the keeper holds."},
-        keeper=(*command.head[:-1], _SGLANG_DAEMON, *command.words, "--dist-init-method", meets),
+        keeper=(*command.head[:-1], _SGLANG_DAEMON, *_spell_out(command.words), "--dist-init-method", meets),
         keeper_ready=r"log:weight cache daemons on node \d+ are ready",
         model=_MODEL_PATH.read_value(command.words) or "",
     )
+
+
+def _spell_out(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of SGLang's engine so that its daemon, which accepts abbreviations of its own flags and
+    looks for them first, leaves them to the engine's parser.
+
+    Raises:
+        ConfigurationError: the daemon would take one for its own.
+
+    """
+    for word in words:
+        name, equals, value = word.partition("=")
+        taken = next((own for own in _SGLANG_OWN if len(name) > len("--") and own.startswith(name)), None)
+        full = _SGLANG_FULL.get(name, name)
+        if taken is not None and full == name:
+            raise ConfigurationError(
+                f"{_AUTO}: {name}: SGLang's daemon would take it for its own {taken}; write the full name"
+            )
+        yield full + equals + value
 
 
 def _require_port(context: RankContext) -> int:
