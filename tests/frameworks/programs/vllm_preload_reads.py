@@ -1,4 +1,4 @@
-"""What the parser of vLLM's daemon makes of command lines: JSON lists of words in, JSON out; nothing is run."""
+"""What the parser of vLLM's daemon makes of command lines: JSON lists of words in, JSON out."""
 
 from __future__ import annotations
 
