@@ -22,7 +22,7 @@ class Keepers:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._ready: set[tuple[str, str]] = set()
-        self._ports: dict[int, str] = {}
+        self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
 
     def note_ready(self, one: Instance, gang: Gang) -> None:
@@ -41,8 +41,9 @@ class Keepers:
             self._report("together", f"{one.incarnation} starts a keeper of {gang.id} without {missing}")
         if self._tables.setdefault(gang.id, gang) != gang:
             self._report("together", f"{gang.id} was issued for two tables")
-        if self._ports.setdefault(gang.master_port, gang.id) != gang.id:
-            self._report("port", f"{gang.id} has the port of {self._ports[gang.master_port]}")
+        first = self._ports.setdefault(gang.master_port, gang.generation)
+        if first != gang.generation:  # its number may be given again, to other incarnations (910000805)
+            self._report("port", f"{gang.id} has the port of generation {first}")
         for other in self.watch.world.living:
             self._check_leftover(one, other, gang)
 

@@ -124,12 +124,15 @@ class EvidenceTrigger:
             steps, output = self.decisions.list_steps(), workload.output.read_generation()
             await self._collect(StopContext(state, steps, output, state.me.generation), moment)
 
-    async def collect_before_keeper_stop(self, state: State, lines: Sequence[str]) -> None:
-        """Collect the same about a keeper whose generation has failed; ``lines``: the last of its output."""
+    async def collect_before_keeper_stop(self, state: State, lines: Sequence[str], *, urgent: bool) -> None:
+        """Collect the same about a keeper whose generation has failed; ``lines``: the last of its output;
+        ``urgent``: its stop waits for nothing.
+        """
         gang = state.keeper.gang
         if self._is_ending or gang is None:
             return
-        if (moment := choose_moment(state, gang.generation)) is not Moment.NEVER:
+        moment = choose_moment(state, gang.generation)
+        if moment is Moment.LATER or (moment is Moment.BEFORE_STOP and not urgent):
             steps, output = self.decisions.list_steps(), "\n".join(lines).encode()
             await self._collect(StopContext(state, steps, output, gang.generation, of_keeper=True), moment)
 

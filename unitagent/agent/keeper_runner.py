@@ -137,7 +137,8 @@ class KeeperRunner:
 
     async def _await_stop(self, grace: float) -> None:
         if self._evidence is not None:
-            await self._evidence.collect_before_keeper_stop(self._agent.state, self._process.read_tail())
+            state, lines = self._agent.state, self._process.read_tail()
+            await self._evidence.collect_before_keeper_stop(state, lines, urgent=grace == 0)
         stuck = await self._process.stop(grace)
         self._stopping = None
         if stuck is None:
@@ -180,9 +181,10 @@ class KeeperRunner:
                 _log.info("the keeper is not ready %.0f s after its start: %s", waited, why)
                 told = why
             await asyncio.sleep(_CHECK_INTERVAL)
+        self._readiness = None
         _log.info("the keeper is ready after %.1f s", time.monotonic() - began)
         self._agent.enqueue_event(ev.KeeperReady)
 
-    def _read_line(self, line: str) -> None:
+    def _read_line(self, line: bytes) -> None:
         if self._readiness is not None:
-            self._readiness.read_line(line)
+            self._readiness.read_line(line.decode(errors="replace"))

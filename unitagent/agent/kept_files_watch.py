@@ -39,6 +39,7 @@ class KeptFilesWatch:
         self._paths, self._report = paths, report
         self._before: Snapshot | None = None
         self._is_used = self._has_reported = False
+        self._looking: asyncio.Future[Snapshot] | None = None
         self._task = asyncio.create_task(self._run())
 
     def begin_use(self) -> None:
@@ -67,11 +68,22 @@ class KeptFilesWatch:
     async def _take_snapshot(self) -> Snapshot | None:
         try:
             async with asyncio.timeout(_LIMIT):
-                return await run_in_daemon_thread(partial(take_snapshot, self._paths), "kept-files")
+                return await self._look_anew()
         except TimeoutError:
             why = f"no answer within {_LIMIT:g} s"
         except OSError as error:
             why = f"{error.strerror}: {error.filename}"
+        except Exception as error:  # noqa: BLE001 (a restart must not depend on it)
+            why = f"internal error: {error!r}"
         if self._before is None:
             _log.warning("nothing notices when the files of the keeper change: %s", why)
         return None
+
+    async def _look_anew(self) -> Snapshot:
+        """Look once the last look, which may hang, is over: it may have missed what has changed since."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking])
+        look = partial(take_snapshot, self._paths)
+        self._looking = asyncio.ensure_future(run_in_daemon_thread(look, "kept-files"))
+        self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait
+        return await asyncio.shield(self._looking)

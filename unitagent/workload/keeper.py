@@ -51,7 +51,7 @@ class KeeperOutput(OutputRelay):
 
     def __init__(self) -> None:
         super().__init__(STDERR)
-        self.on_line: Callable[[str], None] = lambda _: None
+        self.on_line: Callable[[bytes], None] = lambda _: None
         self._partial = b""
 
     def _pass_on(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class KeeperOutput(OutputRelay):
         if lines:
             super()._pass_on(b"".join(PREFIX + line + b"\n" for line in lines))
         for line in lines:
-            self.on_line(line.decode(errors="replace"))
+            self.on_line(line)
 
 
 class KeeperProcess:
@@ -107,7 +107,7 @@ class KeeperProcess:
         self._changed = asyncio.Event()
         reaper.kept_by = self.owns_child
 
-    def follow(self, on_exit: Callable[[Exit, list[str]], None], on_line: Callable[[str], None]) -> None:
+    def follow(self, on_exit: Callable[[Exit, list[str]], None], on_line: Callable[[bytes], None]) -> None:
         """Call ``on_exit`` with the exit of the main process and its last lines, and ``on_line`` with each;
         neither may block.
         """
