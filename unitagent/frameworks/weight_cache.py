@@ -34,7 +34,8 @@ _SGLANG_FULL = {"--tp": "--tp-size", "--pp": "--pp-size"}
 _MODEL = Flag("--model")
 _MODEL_PATH = Flag("--model-path", ("--model",))
 _LOAD_FORMAT = Flag("--load-format")
-_EXECUTOR = Flag("--distributed-executor-backend")
+_RAY = (Flag("--distributed-executor-backend"), Flag("--data-parallel-backend", ("-dpb",)))
+_DRAFT = Flag("--speculative-algorithm", ("--speculative-algo",))  # the abbreviation is common
 _LOG_LEVEL = Flag("--log-level")
 
 # Flags of vLLM's server, which its daemon does not know: without a value, with one, and with several.
@@ -137,8 +138,9 @@ def _refuse_vllm(context: RankContext, command: SplitCommand) -> None:
         raise ConfigurationError(f"{_AUTO}: vLLM {context.version} has no `vllm preload`; it came with 0.31")
     if "cpu" in context.version:
         raise ConfigurationError(f"{_AUTO}: vLLM {context.version} is a CPU build, and its daemon needs GPUs")
-    if _EXECUTOR.read_value(words) == "ray":
-        raise ConfigurationError(f"{_AUTO}: {_EXECUTOR.name} ray: the daemon starts without Ray; omit it")
+    for flag in _RAY:
+        if flag.read_value(words) == "ray":
+            raise ConfigurationError(f"{_AUTO}: {flag.name} ray: the daemon starts without Ray; omit it")
     for flag, why in (
         (Flag("--enable-eplb"), "experts move between ranks, and the daemon's weights do not"),
         (Flag("--enable-sleep-mode"), "sleeping would free weights that belong to the daemon"),
@@ -157,7 +159,7 @@ def _refuse_sglang(command: SplitCommand) -> None:
             f"{_AUTO}: the daemon is a module of SGLang's Python, which {command.head[-1]!r} does not name; "
             f"start the engine by `python3 -m {_SGLANG_MODULE} …`, {_BY_HAND}"
         )
-    if Flag("--speculative-algorithm").is_set(words):
+    if _DRAFT.is_set(words):
         raise ConfigurationError(
             f"{_AUTO}: --speculative-algorithm: SGLang's daemon holds no draft model; omit it, {_BY_HAND}"
         )
