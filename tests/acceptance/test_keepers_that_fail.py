@@ -21,11 +21,15 @@ def shell(text: str) -> str:
     return f"sh -c {shlex.quote(text)}"
 
 
-def test_the_last_lines_of_a_keeper_that_fails_are_shown(start: Start, tmp_path: Path) -> None:
+def test_the_last_lines_of_a_keeper_that_fails_are_shown_and_the_cause_in_them(
+    start: Start, tmp_path: Path
+) -> None:
     wait = f"while [ -e {tmp_path}/slow ]; do sleep 0.05; done"
-    fails = f"echo loading; {wait}; echo 'RuntimeError: CUDA out of memory'; touch {tmp_path}/slow; exit 3"
+    says = "echo torch.OutOfMemoryError: CUDA out of memory."
+    fails = f"echo loading; {wait}; {says}; touch {tmp_path}/slow; exit 3"
     (tmp_path / "slow").touch()
-    unit = start(size=1, UNIT_KEEPER=shell(fails), **READY)
+    evidence = {"UNIT_EVIDENCE_DIR": str(tmp_path / "evidence")}
+    unit = start(size=1, UNIT_KEEPER=shell(fails), **READY, **evidence)
     until(lambda: unit.find_keeper(0, "loading"), "it loads")
     (tmp_path / "slow").unlink()
     until(lambda: unit.status()["failure"], "it has failed")
@@ -33,10 +37,11 @@ def test_the_last_lines_of_a_keeper_that_fails_are_shown(start: Start, tmp_path:
 
     def shown() -> str:
         text = unitagent("status", *where).stdout
-        return text if "keeper: RuntimeError: CUDA out of memory" in text else ""
+        return text if "keeper: torch.OutOfMemoryError: CUDA out of memory" in text else ""
 
     text = until(shown, "its last lines are in the store")
     assert "its keeper exited with code 3" in text
+    until(lambda: "a GPU ran out of memory" in unit.status()["failure"]["detail"], "evidence names the cause")
 
 
 def test_where_a_keeper_hangs_while_it_loads_is_kept(start: Start, tmp_path: Path) -> None:

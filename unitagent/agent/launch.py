@@ -180,9 +180,10 @@ def _find_keeper(gang: Gang) -> tuple[int, int] | None:
 
 
 def _find_model(plan: LaunchPlan) -> tuple[str, ...]:
-    """Return the path of the engine's model; nothing where that is a name of a hub. Blocks."""
-    here = plan.model and Path(working_directory.resolve_user_path(plan.model)).exists()
-    return (plan.model,) if here else ()
+    """Return the path of the engine's model; nothing where that is a name of a hub."""
+    path = plan.model
+    is_path = path.startswith("/") or (path and Path(working_directory.resolve_user_path(path)).exists())
+    return (path,) if is_path else ()
 
 
 def _check_readiness(written: str, filled: str) -> None:

@@ -28,7 +28,7 @@ class EventKind(StrEnum):
     GENERATION = "generation"  # an instance is at the barrier of a new one
     BARRIER = "barrier"  # it has opened
     STATE = "state"  # of an instance
-    KEEPER = "keeper"  # of an instance: it started, is ready, or has ended
+    KEEPER = "keeper"  # of an instance: it started, is ready, is out of date, or has ended
     READY = "ready"  # the Unit serves
     ENGINE = "engine"  # what the start of rank 0's engine was made of
     FAILURE = "failure"  # the first of a generation
