@@ -12,6 +12,7 @@ import pytest
 
 from unitagent.agent import kept_files_watch
 from unitagent.agent.kept_files_watch import KeptFilesWatch
+from unitagent.agent.launch import Launcher
 from unitagent.operator.doctor.doctor_cli import check_kept_files
 from unitagent.settings.resolution import resolve_settings
 from unitagent.workload.kept_files import Snapshot, explain_change, take_snapshot
@@ -139,6 +140,33 @@ def test_an_error_that_nobody_expects_is_no_change(model: Path, monkeypatch: pyt
 
     asyncio.run(watch())
     assert not told
+
+
+@pytest.mark.parametrize(
+    ("words", "files"),
+    [
+        (["vllm", "serve", "{}", "-tp", "2"], ["{}"]),
+        (["vllm", "serve", "--model", "{}/part"], ["{}/part"]),
+        (["vllm", "serve", "/not/there"], ["/not/there"]),  # it may be mounted later
+        (["vllm", "serve", "organization/name"], []),
+        (["python3", "-m", "sglang.launch_server", "--model-path={}"], ["{}"]),
+    ],
+)
+def test_the_model_s_files_are_watched_where_the_keeper_is_derived(
+    model: Path, words: list[str], files: list[str]
+) -> None:
+    given = {"UNIT_ID": "u", "UNIT_SIZE": "1", "RANK_ID": "0", "UNIT_GUARD": "true", "UNIT_KEEPER": "auto"}
+    given["UNIT_FRAMEWORK"] = "sglang" if "sglang" in " ".join(words) else "vllm"
+    command = [word.format(model) for word in words]
+
+    def list_files(**more: str) -> list[str]:
+        resolved = resolve_settings({}, {**given, **more}, "host", str, command=command)
+        keeper = Launcher(resolved, 0, ("lo", "127.0.0.1"), "").prepare_dry_keeper()
+        assert keeper is not None
+        return keeper.files
+
+    assert list_files() == [file.format(model) for file in files]
+    assert list_files(UNIT_KEEPER_FILES="/a,/b") == ["/a", "/b"]
 
 
 @pytest.mark.parametrize(("name", "verdict"), [("part", "ok"), ("gone", "warn"), ("empty", "warn")])
