@@ -93,7 +93,7 @@ def metrics() -> str:
     counts.observe_store_contact(0.0)
     process = {"pid": 1, "cpu_seconds": 0.0, "memory_bytes": 0, "threads": 1, "open_files": 0}
     gauges = Gauges(requests_in_flight=1, processes=[process])
-    text = counts.render(_example(), 0.0, gauges).decode()
+    text = counts.render_text(_example(), 0.0, gauges).decode()
     lines = ["| metric | type | labels | meaning |", "| --- | --- | --- | --- |"]
     ours = (one for one in text_string_to_metric_families(text) if one.name.startswith("unitagent_"))
     lines += map(_row, sorted(ours, key=lambda family: family.name))

@@ -148,7 +148,7 @@ class StoreState:
             newest=board.newest,
             failure=board.failure,
             order=board.order,
-            age=max(0.0, now - (now if board.born is None else board.born)),
+            unit_age=max(0.0, now - (now if board.born is None else board.born)),
             now=int(now * 1000),
         )
 

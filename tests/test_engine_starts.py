@@ -66,7 +66,7 @@ class Bench:
         return self.starts.report_status(self.rank) or {}
 
     def begin(self) -> None:
-        self.starts.begin(LINES, self.state.me.generation)
+        self.starts.follow_start(LINES, self.state.me.generation)
 
     def hear(self, line: bytes, after: float) -> None:
         self.now += after
@@ -89,7 +89,7 @@ class Bench:
 
 
 def unready(state: State) -> State:
-    return state.with_shutdown(asked=1.0)
+    return state.with_shutdown(requested_at=1.0)
 
 
 @story
@@ -179,7 +179,7 @@ def test_an_engine_that_says_nothing_known_has_no_phases() -> None:
     bench.hear(b"hello\n", 3.0)
     bench.starts.observe_step(bench.state)
     assert (bench.status, bench.added, bench.listener) == ({}, [], None)
-    bench.starts.begin((), 1)
+    bench.starts.follow_start((), 1)
     assert bench.listener is None
 
 

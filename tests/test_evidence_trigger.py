@@ -21,9 +21,10 @@ from unitagent.agent.evidence_trigger import (
 )
 from unitagent.agent.loop import Agent
 from unitagent.core.actions import Exchange, Level, Log
-from unitagent.core.events import StopAsked, Tick
+from unitagent.core.config import CoreConfig
+from unitagent.core.events import StopRequested, Tick
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import CoreConfig, Failure, Reason, Record
+from unitagent.core.model import Failure, Reason, Record
 from unitagent.core.state import State, initial_state, request_exit
 from unitagent.system.log import LogContext
 
@@ -73,11 +74,11 @@ def test_a_failure_of_another_generation_does_not_count() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda state: state.with_workload(cut_off=True),
+        lambda state: state.with_workload(isolated=True),
         lambda state: request_exit(state, ExitCode.FENCED, "another one holds this rank"),
         lambda state: state.with_shutdown(force_stop=True),
-        lambda state: state.with_shutdown(draining=1.0),
-        lambda state: state.with_shutdown(asked=1.0),
+        lambda state: state.with_shutdown(draining_since=1.0),
+        lambda state: state.with_shutdown(requested_at=1.0),
     ],
     ids=["isolated", "fenced", "second signal", "drain", "asked to stop"],
 )
@@ -94,17 +95,17 @@ def test_heartbeats_are_not_decisions() -> None:
         log.remember_step(state, Tick(float(second)), [exchange])
     assert log.list_steps() == []
     log.remember_step(state, Tick(61.5), [Log(Level.INFO, "something happened")])
-    log.remember_step(state, StopAsked(62.0, 15), [])
+    log.remember_step(state, StopRequested(62.0, 15), [])
     first, second_line = (format_step(step, 0.0) for step in log.list_steps())
     assert first.startswith("00:01:01.500 generation 3, waiting: Tick -> Log(")
     assert "something happened" in first
-    assert "StopAsked(now=62.0, signal=15) -> nothing" in second_line
+    assert "StopRequested(now=62.0, signal=15) -> nothing" in second_line
 
 
 def test_decisions_are_bounded() -> None:
     log, state = DecisionLog(), make_state(None)
     for second in range(10 * MOST_DECISIONS):
-        log.remember_step(state, StopAsked(float(second)), [])
+        log.remember_step(state, StopRequested(float(second)), [])
     assert len(log.list_steps()) == MOST_DECISIONS
 
 
@@ -119,7 +120,7 @@ class FakeCollection:
         self.error = error
         self.left: StopContext | None = None
 
-    async def collect(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect_alive(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
         self.left = left
         if self.error is not None:
             raise self.error
@@ -138,7 +139,7 @@ def test_an_interrupted_collection_lets_the_stop_go_on() -> None:
         collection = FakeCollection()
         trigger = make_trigger(collection)
         began = time.monotonic()
-        asyncio.get_running_loop().call_later(0.05, trigger.interrupt)
+        asyncio.get_running_loop().call_later(0.05, trigger.interrupt_collection)
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
         assert collection.left is not None
         assert collection.left.output == b"last words\n"
@@ -162,7 +163,7 @@ def test_an_agent_that_was_asked_to_stop_collects_nothing_more() -> None:
     async def play() -> None:
         collection = FakeCollection()
         trigger = make_trigger(collection)
-        trigger.end()
+        trigger.end_collection()
         await trigger.collect_before_stop(make_state(Reason.STALLED), cast("Workload", FakeWorkload()))
         assert collection.left is None
 

@@ -13,9 +13,8 @@ from tests.listening import story, until
 from tests.records import moment, record
 from tests.servers import running
 from tests.test_history_writer import START, change
-from unitagent.agent import history_keeper, history_writer
-from unitagent.agent.history_keeper import HistoryKeeper
-from unitagent.agent.history_writer import HistoryWriter
+from unitagent.agent import history_writer
+from unitagent.agent.history_writer import HistoryKeeper, HistoryWriter
 from unitagent.core.history import EventKind, HistoryEvent
 from unitagent.core.state import initial_state
 from unitagent.errors import StoreError
@@ -41,7 +40,7 @@ class Stream:
     def lose(self) -> None:
         self.entries, self.life = [], self.life + 1
 
-    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         now = clock()
         for event in events:
             if len(self.entries) >= self.refuses_after:
@@ -55,7 +54,7 @@ class Stream:
         last = b"%d-%d" % (self.life, begin + len(events)) if events else after
         return HistoryPage(events, last, self.now())
 
-    async def holds(self, entry: bytes) -> bool:
+    async def holds_entry(self, entry: bytes) -> bool:
         return entry.startswith(b"%d-" % self.life) and int(entry.split(b"-")[1]) <= len(self.entries)
 
     async def read_latest(self, count: int) -> HistoryPage:
@@ -81,14 +80,14 @@ async def test_what_a_store_has_lost_is_given_back_once() -> None:
     stream = Stream()
     keeper = HistoryKeeper(stream, EPOCH)
     write(stream, *(moment(0, number, at=100 - number) for number in range(20)))
-    assert await keeper.update() == 0
+    assert await keeper.update_copy() == 0
     before = list(stream.entries)
     stream.lose()
     write(stream, moment(3, 0))  # another rank was sooner
-    assert await keeper.update() == 20
+    assert await keeper.update_copy() == 20
     assert told(stream) == [(3, 0), *((0, number) for number in range(20))]
     assert [round(one.at, 1) for one in stream.entries[1:]] == [round(one.at, 1) for one in before]
-    assert await keeper.update() == 0
+    assert await keeper.update_copy() == 0
     assert len(stream.entries) == 21
 
 
@@ -97,28 +96,28 @@ async def test_two_keepers_give_back_each_event_once() -> None:
     stream = Stream()
     first, second = HistoryKeeper(stream, EPOCH), HistoryKeeper(stream, EPOCH)
     write(stream, *(moment(0, number) for number in range(3)))
-    await first.update()
+    await first.update_copy()
     write(stream, moment(2, 0))
-    await second.update()
+    await second.update_copy()
     stream.lose()
-    assert await first.update() == 3
-    assert await second.update() == 1
+    assert await first.update_copy() == 3
+    assert await second.update_copy() == 1
     assert sorted(told(stream)) == [(0, 0), (0, 1), (0, 2), (2, 0)]
 
 
 @story
 async def test_a_store_that_goes_away_meanwhile_gets_the_rest_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_keeper, "_AT_ONCE", 2)
+    monkeypatch.setattr(history_writer, "_READ_AT_ONCE", 2)
     stream = Stream()
     keeper = HistoryKeeper(stream, EPOCH)
     write(stream, *(moment(0, number) for number in range(6)))
-    await keeper.update()
+    await keeper.update_copy()
     stream.lose()
     stream.refuses_after = 3
     with pytest.raises(StoreError):
-        await keeper.update()
+        await keeper.update_copy()
     stream.refuses_after = 10**9
-    assert await keeper.update() == 3
+    assert await keeper.update_copy() == 3
     assert told(stream) == [(0, number) for number in range(6)]
 
 
@@ -126,12 +125,12 @@ async def test_a_store_that_goes_away_meanwhile_gets_the_rest_later(monkeypatch:
 async def test_the_copy_is_bounded_and_states_do_not_crowd_out_failures(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(history_keeper, "_MOST_EVENTS", 10)
+    monkeypatch.setattr(history_writer, "_MOST_EVENTS", 10)
     stream = Stream()
     keeper = HistoryKeeper(stream, EPOCH)
     write(stream, moment(0, 0, at=50.0, kind=EventKind.FAILURE))
     write(stream, *(moment(1, number) for number in range(100)))
-    await keeper.update()
+    await keeper.update_copy()
     assert [(one.rank, one.number) for one in keeper.events] == [
         (0, 0),
         *((1, number) for number in range(90, 100)),
@@ -171,7 +170,7 @@ async def test_the_last_act_of_an_agent_gives_back_too() -> None:
     writer = keeping(stream)
     assert writer._keeper is not None
     write(stream, *(moment(0, number) for number in range(3)))
-    await writer._keeper.update()
+    await writer._keeper.update_copy()
     stream.lose()
     async with writer.write_in_background():
         change(writer)
@@ -185,13 +184,13 @@ def test_a_real_server_that_comes_back_empty(tmp_path: Path) -> None:
         async def tell() -> None:
             history = UnitHistory("u", server.url, timeout=5)
             keeper = HistoryKeeper(history, EPOCH)
-            await history.add([moment(number=number) for number in range(1200)], lambda: 0)
-            await keeper.update()
-            assert await keeper.update() == 0
+            await history.add_events([moment(number=number) for number in range(1200)], lambda: 0)
+            await keeper.update_copy()
+            assert await keeper.update_copy() == 0
             server.command("FLUSHALL")
-            assert await keeper.update() == history_keeper._MOST_EVENTS
+            assert await keeper.update_copy() == history_writer._MOST_EVENTS
             server.command("SET", "unitagent:{u}:history", "x")
-            assert await keeper.update() == history_keeper._MOST_EVENTS
+            assert await keeper.update_copy() == history_writer._MOST_EVENTS
             assert [one.number for one in (await history.read()).events] == list(range(700, 1200))
             await history.close()
 

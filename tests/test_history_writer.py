@@ -15,8 +15,9 @@ from tests.records import record
 from tests.servers import running
 from unitagent.agent import history_writer
 from unitagent.agent.history_writer import HistoryWriter
+from unitagent.core.config import CoreConfig
 from unitagent.core.history import EventKind, HistoryEvent
-from unitagent.core.model import CoreConfig, InstanceState
+from unitagent.core.model import InstanceState
 from unitagent.core.state import State, initial_state, update_record
 from unitagent.errors import StoreError
 from unitagent.store.history import HistoryPage, UnitHistory
@@ -42,7 +43,7 @@ class Shelf:
         self.hangs = False
         self.clock: Callable[[], float] = lambda: 0.0
 
-    async def add(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, moments: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         self.tries += 1
         if self.hangs:
             await asyncio.Event().wait()

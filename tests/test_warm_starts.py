@@ -57,7 +57,7 @@ def warm(starter: Starter) -> WarmStartScheduler:
 def unready(unit: Unit) -> State:
     """Rank 0, whose Unit does not serve yet."""
     state = unit.agents[0]
-    return state.with_shutdown(asked=1.0)
+    return state.with_shutdown(requested_at=1.0)
 
 
 def test_the_next_start_is_prepared_once_the_unit_is_ready(

@@ -88,8 +88,12 @@ def _run_agent(namespace: argparse.Namespace) -> int:
     blocked = {signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ}
     mask = frozenset(signal.pthread_sigmask(signal.SIG_BLOCK, blocked))
     from unitagent.system.log import LogContext, configure_logging  # noqa: PLC0415
-    from unitagent.system.malloc import defer_garbage_collection, limit_malloc_arenas  # noqa: PLC0415
-    from unitagent.workload.hardening import erase_variables, hide_process  # noqa: PLC0415
+    from unitagent.system.process_setup import (  # noqa: PLC0415
+        defer_garbage_collection,
+        erase_variables,
+        hide_process,
+        limit_malloc_arenas,
+    )
 
     defer_garbage_collection()
     limit_malloc_arenas()

@@ -203,7 +203,7 @@ async def _join(server: Server, units: list[str]) -> list[Replay]:
         for store, request in members:
             await store.exchange(request)  # reads the others
             await store.exchange(request)
-            found.append(Replay(tap.last, KeyNames(unit).look))
+            found.append(Replay(tap.last, KeyNames(unit).wakeup_channel))
             await store.close()
     relay.close()
     return found

@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from tests.servers import Server
 from unitagent.core.actions import Exchange
 from unitagent.core.leases import find_neighbours
+from unitagent.core.members import ALL_BEATS
 from unitagent.core.model import Record
-from unitagent.core.state import ALL_BEATS
 from unitagent.store.redis_store import RedisStore
 
 COLUMNS = {"sent": "B a heartbeat", "server's CPU": "us a heartbeat"}

@@ -24,9 +24,10 @@ from typing import Any
 
 from unitagent.core import actions as act
 from unitagent.core import events as ev
+from unitagent.core.config import CoreConfig
 from unitagent.core.decide import decide, next_wakeup
 from unitagent.core.exits import Exit
-from unitagent.core.model import CoreConfig, InstanceState, Record
+from unitagent.core.model import InstanceState, Record
 from unitagent.core.state import initial_state
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.errors import StoreError

@@ -42,7 +42,7 @@ def embedded() -> Iterator[tuple[int, str]]:
     """Run the embedded store, with its own limits, for the time of a block; gives its pid and its URL."""
     port = free_port()
     server = EmbeddedServer("127.0.0.1", port, Keyring())
-    pid = server.spawn()
+    pid = server.spawn_server()
     try:
         asyncio.run(server.wait_until_ready())
         yield pid, f"redis://127.0.0.1:{port}"

@@ -34,7 +34,7 @@ def strangers() -> Iterator[None]:
 
 def beats(store: Server) -> int:
     """How often the agent has beaten."""
-    answer = store.command("HGET", KeyNames(UNIT).board, "b0").split()
+    answer = store.command("HGET", KeyNames(UNIT).membership_table, "b0").split()
     return int(answer[2]) if len(answer) > 2 else 0
 
 

@@ -62,7 +62,7 @@ def timings(plan: Plan) -> Iterator[Timing]:
     chance = random.Random(f"timings of {plan.seed}")
     while True:
         lease, heartbeat = draw(chance)
-        yield Timing.of(*(plan.timing or (lease, heartbeat)))
+        yield Timing.from_lease(*(plan.timing or (lease, heartbeat)))
 
 
 # Leases are drawn between these, so often: the first ends below what a busy machine is late by now and then.

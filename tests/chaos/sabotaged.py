@@ -41,7 +41,7 @@ def never_isolates() -> None:
 
 def panics_without_store() -> None:
     """An outage of the store alone makes it stop."""
-    isolation.is_isolated = lambda state: not state.connected and state.store.leases.last is not None
+    isolation.is_isolated = lambda state: not state.connected and state.store.leases.last_reply_at is not None
 
 
 def ignores_the_others() -> None:

@@ -37,7 +37,7 @@ def sample(at: float, rank: int = 0, generation: int = 2, *, ready: bool = True)
 
 def clean(kind: str = "cut off") -> History:
     """One fault at rank 1; generation 1 ends by it, and 2 starts."""
-    history = History(SIZE, 0.0, Timing.of(5.0, 1.0))
+    history = History(SIZE, 0.0, Timing.from_lease(5.0, 1.0))
     fault = Fault(kind, 1, STRUCK, STRUCK + 9)
     history.rounds = [Round(0, [fault], before=1, after=2, ready=AGAIN, ended=AGAIN + 1.5)]
     ranks = range(SIZE)
@@ -239,7 +239,7 @@ def test_the_limits_are_those_of_each_units_timing() -> None:
     history, other = clean(), clean()
     noticed_late(history)
     noticed_late(other)
-    other.timing = Timing.of(9.0, 1.0)
+    other.timing = Timing.from_lease(9.0, 1.0)
     found = [one for one in violations(Chronicle([other, history])) if "was noticed after 7.50 s" in one]
     assert found == [
         "Unit 1 (lease 5 s, heartbeat 1 s): round 0: cut off was noticed after 7.50 s, not within 7 s"
@@ -255,7 +255,7 @@ def test_timings_are_drawn_from_all_that_is_accepted() -> None:
     assert min(pairs)[0] < 1.1
     assert max(pairs)[0] > 11.5
     assert 0.05 < sum(lease < 2 for lease, _ in pairs) / len(pairs) < 0.15
-    assert all(Timing.of(*pair) for pair in pairs)
+    assert all(Timing.from_lease(*pair) for pair in pairs)
 
 
 def test_a_plan_draws_the_same_timings_again() -> None:

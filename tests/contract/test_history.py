@@ -57,7 +57,7 @@ async def test_nothing_has_happened_yet(history: UnitHistory) -> None:
 @story
 async def test_the_latest_events_are_read_in_the_order_in_which_they_happened(history: UnitHistory) -> None:
     assert (await history.read_latest(3)).events == ()
-    await history.add([moment(0, number) for number in range(5)], lambda: 100)
+    await history.add_events([moment(0, number) for number in range(5)], lambda: 100)
     page = await history.read_latest(3)
     assert numbers(page) == [2, 3, 4]
     assert abs(page.now - time.time()) < 60
@@ -68,7 +68,7 @@ async def test_the_latest_events_are_read_in_the_order_in_which_they_happened(hi
 @story
 async def test_what_is_told_is_read_with_the_store_s_time(history: UnitHistory) -> None:
     told = moment(3, 7, at=90, kind=EventKind.FAILURE, state=InstanceState.LOST, detail="rank 3 é\n\x1b")
-    await history.add([told, moment(3, 8, at=99.5)], lambda: 100)
+    await history.add_events([told, moment(3, 8, at=99.5)], lambda: 100)
     page = await history.read()
     assert [replace(one, at=0) for one in page.events] == [replace(told, at=0), moment(3, 8)]
     assert page.now - page.events[0].at == pytest.approx(10, abs=5)
@@ -80,13 +80,13 @@ async def test_it_is_read_in_pages_and_from_where_one_was(
     history: UnitHistory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
-    await history.add([moment(number=number) for number in range(5)], lambda: 0)
+    await history.add_events([moment(number=number) for number in range(5)], lambda: 0)
     pages, last = [], b""
     while (page := await history.read(last)).last != last:
         pages.append(numbers(page))
         last = page.last
     assert pages == [[0, 1], [2, 3], [4]]
-    await history.add([moment(number=5)], lambda: 0)
+    await history.add_events([moment(number=5)], lambda: 0)
     assert numbers(await history.read(last)) == [5]
 
 
@@ -96,14 +96,14 @@ async def test_it_is_capped_and_forgotten_after_a_day(
 ) -> None:
     monkeypatch.setattr(module, "KEPT_EVENTS", 300)
     for begin in range(0, 2000, 500):
-        await history.add([moment(number=number) for number in range(begin, begin + 500)], lambda: 0)
+        await history.add_events([moment(number=number) for number in range(begin, begin + 500)], lambda: 0)
     assert 300 <= int(server.command("XLEN", KEY)[1:]) < 600
     assert DAY / 2 < int(server.command("TTL", KEY)[1:]) <= DAY
 
 
 @story
 async def test_it_is_not_forgotten_while_nothing_happens(history: UnitHistory, server: Server) -> None:
-    await history.add([moment()], lambda: 0)
+    await history.add_events([moment()], lambda: 0)
     server.command("EXPIRE", KEY, 100)
     await RedisStore("u", server.url, timeout=5, rank=0, incarnation="a").exchange(exchange(record(0, "a")))
     assert int(server.command("TTL", KEY)[1:]) > DAY / 2
@@ -115,7 +115,7 @@ async def test_a_key_of_another_type_is_told_once_and_replaced(
 ) -> None:
     server.command("SET", KEY, "x")
     assert (await history.read()).events == ()
-    await history.add([moment()], lambda: 0)
+    await history.add_events([moment()], lambda: 0)
     assert numbers(await history.read()) == [0]
     assert [KEY in said for said in warned] == [True, True]
 
@@ -142,7 +142,7 @@ def test_an_entry_that_is_none_is_left_out_and_told_once(
     async def tell() -> None:
         for _ in range(2):
             server.command("XADD", KEY, "*", *fields)
-        await history.add([moment(number=4)], lambda: 0)
+        await history.add_events([moment(number=4)], lambda: 0)
         page = await history.read()
         assert numbers(page) == [4]
         assert (await history.read(page.last)).events == ()
@@ -153,5 +153,5 @@ def test_an_entry_that_is_none_is_left_out_and_told_once(
 
 @story
 async def test_text_that_is_no_unicode_and_a_sentence_without_end(history: UnitHistory) -> None:
-    await history.add([moment(detail="\udcff" * 10_000)], lambda: 0)
+    await history.add_events([moment(detail="\udcff" * 10_000)], lambda: 0)
     assert (await history.read()).events[0].detail == "?" * 1000

@@ -101,7 +101,7 @@ class World:
         return order and replace(order, number=self.numbers[kind].index(order.number))
 
     def _timeless(self, kind: int, reply: Reply) -> Reply:
-        return replace(reply, age=0.0, now=0, order=self._ordinal(kind, reply.order))
+        return replace(reply, unit_age=0.0, now=0, order=self._ordinal(kind, reply.order))
 
     def _forge(self, step: Step) -> None:
         """Somebody writes a name in the place of a holder, and generations that no restarts lead to."""

@@ -21,7 +21,7 @@ async def test_an_empty_store_knows_nothing(board: Board) -> None:
     assert (reply.holder, reply.generation, reply.records, reply.beats) == ("", 0, {}, {})
     assert reply.failure is None
     assert reply.order is None
-    assert 0 <= reply.age < 5
+    assert 0 <= reply.unit_age < 5
 
 
 @story
@@ -181,7 +181,7 @@ async def test_a_wiped_store_is_filled_again_by_the_next_exchange_of_everybody(b
     board.wipe()
     alone = await stores[1].exchange(requests[1])
     assert (set(alone.records), alone.holder, alone.generation) == ({1}, "i1", 5)
-    assert alone.age < 5
+    assert alone.unit_age < 5
     assert alone.beats == {1: Beat("i1", 2)}
     assert set((await stores[0].exchange(requests[0])).records) == {0, 1}
     assert set((await stores[1].exchange(requests[1])).records) == {0, 1}
@@ -190,9 +190,9 @@ async def test_a_wiped_store_is_filled_again_by_the_next_exchange_of_everybody(b
 @story
 async def test_the_age_grows_from_the_first_look(board: Board) -> None:
     store = board.store(0, "a")
-    first = (await store.exchange(exchange())).age
+    first = (await store.exchange(exchange())).unit_age
     await asyncio.sleep(0.02)
-    assert first < (await store.exchange(exchange())).age < first + 10
+    assert first < (await store.exchange(exchange())).unit_age < first + 10
 
 
 @story

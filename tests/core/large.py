@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core.barrier import build_gang
+from unitagent.core.config import CoreConfig
 from unitagent.core.events import Tick
 from unitagent.core.leases import Leases, find_neighbours
-from unitagent.core.model import Beat, CoreConfig, InstanceState, Record
+from unitagent.core.model import Beat, InstanceState, Record
 from unitagent.core.state import State, initial_state
 from unitagent.core.state_parts import WorkloadPhase
 
@@ -49,8 +50,8 @@ class Large(Unit):
             leases = leases.after_reply({one: Beat(f"i{one}", count) for one in judged}, at, gap=100)
         state = replace(initial_state(rules, me, now - 60), now=now, generation=1)
         state = state.with_store(
-            records=records, holder=me.incarnation, ever_answered=True, joined=now - 60, confirmed=True,
-            touched=now, published=me, next_beat=now + 1, leases=leases,
+            records=records, holder=me.incarnation, ever_answered=True, joined_at=now - 60,
+            tenure_confirmed=True, last_contact_at=now, published=me, next_beat=now + 1, leases=leases,
         )  # fmt: skip
         return state.with_workload(gang=build_gang(1, list(records.values())), phase=WorkloadPhase.ALIVE)
 

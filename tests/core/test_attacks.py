@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.core.unit import Unit
-from unitagent.core.events import PeerAnswered, ProbeResult, StopAsked, Tick
+from unitagent.core.events import PeerAnswered, ProbeResult, StopRequested, Tick
 from unitagent.core.model import Beat, InstanceState, OrderKind, Record
 from unitagent.core.timing import Timing
 
@@ -33,12 +33,12 @@ def drained_by_rank_0() -> Unit:
     """Rank 0 has left, and its store with it, while rank 1's workload takes longer than a lease to end."""
     unit = Unit(2, deregister=0.0, drain=0.0, **CALM).formed()
     unit.slow = {1}
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(1)
     assert unit.codes == {0: 0}
     unit.cut, unit.refusing = {1}, {0}
     unit.wait(8)
-    assert unit.agents[1].workload.cut_off
+    assert unit.agents[1].workload.isolated
     unit.finish(1)
     unit.cut, unit.refusing = set(), set()
     return unit
@@ -61,7 +61,7 @@ def test_without_guard_who_drains_meets_a_new_rank_0_with_an_empty_store() -> No
 
 def test_without_guard_rank_0_stops_when_cut_off_after_its_followers_have_left() -> None:
     unit = Unit(2).formed()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(8)
     assert unit.codes == {1: 0}
     unit.cut, unit.silent = {0}, {0}
@@ -94,7 +94,7 @@ def test_without_guard_nobody_waits_for_a_newcomer_that_died_before_its_first_ba
 def test_a_container_that_is_killed_while_it_stops_in_a_drain_costs_no_restart() -> None:
     unit = Unit(3, guard=True, max_restarts=0, deregister=0.0, drain=0.0, **CALM).formed()
     unit.slow = {1}
-    unit.tell(2, StopAsked)
+    unit.tell(2, StopRequested)
     unit.wait(3)
     assert unit.codes == {2: 0}
     unit.create(2)
@@ -195,8 +195,8 @@ def test_a_newcomer_with_a_shorter_lease_waits_for_the_lease_of_the_holder() -> 
     ],
 )
 def test_a_takeover_comes_after_isolation_by_clocks_that_differ(pair: tuple[float, float]) -> None:
-    timing = Timing.of(*pair)
-    stopped = timing.isolation * (1 + CLOCKS_DIFFER_BY)
+    timing = Timing.from_lease(*pair)
+    stopped = timing.longest_isolation * (1 + CLOCKS_DIFFER_BY)
     assert stopped <= timing.takeover * (1 - CLOCKS_DIFFER_BY)
 
 
@@ -220,7 +220,7 @@ def test_a_newcomer_with_the_same_tenure_replaces_nobody_who_serves(rival: str) 
     unit = Unit(3, guard=True).formed()
     board = unit.store.board
     old = board.records[2]
-    idle = {"state": InstanceState.IDLE, "gang": "", "begun": 0}
+    idle = {"state": InstanceState.IDLE, "gang": "", "predecessor_generation": 0}
     board.records[2] = replace(old, incarnation=rival, ip="10.9.9.9", netns="elsewhere", **idle)
     board.holders[2] = rival
     for count in range(1, 4):

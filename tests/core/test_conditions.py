@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core import probe_answers
-from unitagent.core.events import HealthChecked, HealthProbed, StopAsked
+from unitagent.core.events import HealthChecked, HealthProbed, StopRequested
 from unitagent.core.model import OrderKind
 from unitagent.core.status import build_status
 from unitagent.core.summary import summarize
@@ -101,7 +101,7 @@ def test_what_passes_again_is_forgotten_by_all_ranks() -> None:
     unit.tell(0, HealthChecked, True)
     unit.wait(1)
     assert unit.ready() == {0, 1}
-    assert {state.store.records[0].trouble for state in unit.agents.values()} == {""}
+    assert {state.store.records[0].failed_check for state in unit.agents.values()} == {""}
     assert condition(unit, "WorkloadHealthy", 1)["status"] == condition(unit, "Ready", 1)["status"] == "True"
     assert condition(unit, "Ready")["since"] is not None
 
@@ -112,14 +112,14 @@ def test_the_checks_of_a_workload_that_ended_say_nothing_of_the_next_one() -> No
     unit.crash(1)
     unit.wait(1)
     assert unit.generations() == {2}
-    assert unit.agents[0].me.trouble == ""
+    assert unit.agents[0].me.failed_check == ""
     assert "it started" in readyz(unit)
 
 
 def test_a_record_holds_only_what_others_accept() -> None:
     unit = loading()
     unit.tell(0, HealthProbed, URL, "bad \x1b[31m answer " + "x" * 5000)
-    trouble = unit.agents[0].me.trouble
+    trouble = unit.agents[0].me.failed_check
     assert trouble.isprintable()
     assert len(trouble) <= 500
 
@@ -207,7 +207,7 @@ def test_the_log_tells_which_restart_it_is_of_how_many_and_when_it_comes() -> No
 
 def test_who_asked_for_a_drain_is_logged_and_told() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
-    unit.tell(1, StopAsked, 15)
+    unit.tell(1, StopRequested, 15)
     drains = [line for line in unit.said if line.startswith("draining")]
     assert drains[0] == "draining, asked by SIGTERM: the workload of rank 0 stops first, within 25 s"
     assert drains[1].startswith("draining, since rank 1 (10.0.0.1) was asked to stop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.core.unit import Unit
-from unitagent.core.events import StopAsked
+from unitagent.core.events import StopRequested
 from unitagent.core.model import Failure, OrderKind, Reason
 from unitagent.core.status import build_status
 from unitagent.core.summary import summarize
@@ -90,7 +90,7 @@ def test_who_was_cut_off_says_who_did_not_answer_and_since_when() -> None:
 
 def test_who_was_cut_off_after_all_others_have_left_says_so() -> None:
     unit = Unit(2).formed()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(8)
     unit.cut, unit.silent = {0}, {0}
     unit.wait(8)

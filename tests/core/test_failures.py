@@ -8,19 +8,20 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import StoreState
 from unitagent.core.actions import CheckPeers
+from unitagent.core.config import Mode, Restart
 from unitagent.core.events import (
     Exchanged,
     PeerAnswered,
-    PeerHungUp,
+    PeerDisconnected,
     ProbeResult,
-    StopAsked,
+    StopRequested,
     StoreFailed,
     Tick,
     WorkloadStuck,
 )
 from unitagent.core.failure_detector import may_ask
-from unitagent.core.model import Beat, Mode, OrderKind, Reason, Record, Restart
-from unitagent.core.state import ALL_BEATS, find_relay
+from unitagent.core.members import ALL_BEATS, find_relay
+from unitagent.core.model import Beat, OrderKind, Reason, Record
 
 CALM = {"backoff": (0.0,)}
 
@@ -121,7 +122,7 @@ def test_a_rebuilt_instance_restarts_all_with_guard() -> None:
 def test_a_hang_up_and_a_refusal_are_a_loss_when_the_next_beat_is_missing() -> None:
     unit = Unit(2, guard=True, lease=30.0, **CALM).formed()
     unit.kill(1)
-    unit.tell(0, PeerHungUp, 1, "i2")
+    unit.tell(0, PeerDisconnected, 1, "i2")
     assert unit.take() == []
     unit.wait(2)
     assert unit.take() == ["0 stop 5"]
@@ -135,7 +136,7 @@ def test_a_peer_whose_address_refuses_is_not_lost_while_it_beats() -> None:
     unit = Unit(3, guard=True, **CALM).formed()
     unit.refusing = {1}
     for rank in (0, 2):
-        unit.tell(rank, PeerHungUp, 1, "i2")
+        unit.tell(rank, PeerDisconnected, 1, "i2")
     unit.wait(30)
     assert unit.take() == []
     assert unit.ready() == {0, 1, 2}
@@ -279,11 +280,11 @@ def test_who_stood_still_has_seen_nobody_silent_meanwhile() -> None:
 def test_a_rank_that_loses_the_store_asks_anew_at_once_although_it_has_just_asked() -> None:
     """A long lease was over before the pause between two questions was (seed 20010400)."""
     unit = Unit(3, **CALM).formed()
-    unit.tell(1, PeerHungUp, 0, "i1")
+    unit.tell(1, PeerDisconnected, 0, "i1")
     assert not may_ask(unit.agents[1], 0)
     unit.cut = {1}
     unit.tell(1, StoreFailed, "no answer")
-    assert 0 in unit.agents[1].peers.answered
+    assert 0 in unit.agents[1].peers.polled
 
 
 def test_an_answer_that_took_long_shows_no_silence() -> None:
@@ -308,7 +309,7 @@ def test_an_answer_to_a_question_that_was_forgotten_at_the_start_dates_nothing(r
     unit.cut = {0, 1}
     unit.silent = {0, 1}
     unit.wait(20)
-    stops = {rank: state.workload.alone for rank, state in unit.agents.items()}
+    stops = {rank: state.workload.isolation_reason for rank, state in unit.agents.items()}
     assert all("no answer from the store since 00:01:4" in why for why in stops.values()), stops
 
 
@@ -397,7 +398,7 @@ def test_who_is_killed_after_it_gave_up_ends_again() -> None:
     unit.crash(1)
     unit.wait(1)
     assert unit.codes == {1: 70}
-    assert unit.store.board.records[0].failed
+    assert unit.store.board.records[0].budget_exhausted
     unit.kill(0)
     unit.create(0)
     unit.wait(2)
@@ -422,7 +423,7 @@ def test_the_end_of_all_at_once_is_charged_by_those_who_follow() -> None:
 def test_who_is_killed_in_a_drain_is_charged_for_by_nobody() -> None:
     unit = Unit(2, guard=True, max_restarts=0, **CALM).formed()
     unit.slow = {0, 1}
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(1)
     unit.kill(0)
     unit.create(0)
@@ -612,7 +613,7 @@ def test_a_planned_replacement_is_timed_from_no_failure_that_is_long_over() -> N
     unit.wait(2)
     assert any("after the failure" in text for text in unit.said)
     unit.said.clear()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(30)
     unit.create(1)
     unit.wait(2)
@@ -659,7 +660,7 @@ def test_who_has_lost_the_store_learns_from_rank_0_that_its_generation_is_over()
 def test_a_connection_to_a_living_peer_that_broke_is_held_anew() -> None:
     unit = Unit(2, guard=True).formed()
     unit.watched.clear()
-    unit.tell(0, PeerHungUp, 1, "i2")
+    unit.tell(0, PeerDisconnected, 1, "i2")
     assert unit.take() == []
     assert unit.watched == [(0, (1,))]
     assert unit.ready() == {0, 1}
@@ -684,10 +685,10 @@ def test_an_answer_of_a_member_that_works_settles_what_was_doubted_of_it() -> No
     unit = Unit(3, **CALM).formed()
     unit.cut = {0, 1, 2}
     unit.wait(6)
-    unit.agents[0] = unit.agents[0].with_peers(doubts={2: "it does not answer"})
+    unit.agents[0] = unit.agents[0].with_peers(readiness_doubts={2: "it does not answer"})
     unit.cut = {2}  # its word comes from itself alone
     unit.wait(4)
-    assert not unit.agents[0].peers.doubts
+    assert not unit.agents[0].peers.readiness_doubts
 
 
 def test_an_engine_that_ignores_sigterm_gets_a_short_grace_after_a_failure_and_the_usual_one_by_order() -> (
@@ -770,7 +771,7 @@ def test_nobody_starts_with_a_member_that_has_left_though_the_store_shows_it_at_
     unit.crash(0)
     unit.wait(1)
     old = unit.store.board.copy()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(1)
     assert unit.codes == {1: 0}
     unit.store.board = old
@@ -811,7 +812,7 @@ def test_who_stood_still_is_not_cut_off_by_a_question_that_waited_as_long() -> N
     unit = Slow(2, guard=True, **CALM).formed()
     unit.cut = {0, 1}
     unit.wait(2)
-    assert unit.agents[1].peers.asking == {0}
+    assert unit.agents[1].peers.awaiting_answer == {0}
     unit.now += 10
     unit.tell(1, Tick, 10.0)
     unit.tell(1, PeerAnswered, 0, "i1", ProbeResult.SILENT)

@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core import actions as act
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     HealthChecked,
     Tick,
 )
-from unitagent.core.model import Beat, InstanceState, Mode, Reason
+from unitagent.core.model import Beat, InstanceState, Reason
 from unitagent.core.state import initial_state
 
 CALM = {"backoff": (0.0,)}
@@ -162,7 +163,9 @@ def test_who_has_left_fences_nobody() -> None:
     unit.create(1)
     board, old = unit.store.board, unit.store.board.records[1]
     for count in (1, 2, 3):
-        board.records[1] = replace(old, incarnation="former", tenure=count * 10**15, ip="10.0.0.9", left=True)
+        board.records[1] = replace(
+            old, incarnation="former", tenure=count * 10**15, ip="10.0.0.9", has_left=True
+        )
         board.holders[1] = "former"
         board.beats[1] = (Beat("former", count), unit.now)
         unit.wait(1)
@@ -363,10 +366,10 @@ def test_a_job_that_ends_at_once_is_done_by_who_sees_its_start_late(slow: int, g
     unit.finish(1 - slow)
     unit.take()
     fresh = initial_state(late.config, idle, unit.now).with_store(
-        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+        joined_at=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[slow] = replace(fresh, generation=1).with_barrier(
-        reached=late.barrier.reached, finding_port=1
+        reached_at=late.barrier.reached_at, finding_port=1
     )
     unit.store.board.records[slow] = idle
     unit.wait(2)
@@ -379,10 +382,10 @@ def test_without_guard_who_has_yet_to_see_its_gang_start_starts_with_it_though_a
     roster = tuple(unit.store.board.records[rank] for rank in range(3))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
     fresh = initial_state(late.config, idle, unit.now).with_store(
-        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+        joined_at=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     unit.agents[0] = replace(fresh, generation=1).with_barrier(
-        reached=late.barrier.reached, finding_port=1, confirmed=roster
+        reached_at=late.barrier.reached_at, finding_port=1, confirmed_members=roster
     )
     unit.store.board.records[0] = idle
     unit.kill(2)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core.actions import Action
-from unitagent.core.events import StopAsked
+from unitagent.core.events import StopRequested
 from unitagent.core.exits import ExitCode
 from unitagent.core.invariants import INVARIANTS, ContradictionError, check_invariants
 from unitagent.core.model import Charge, Failure, Gang, InstanceState, Reason
@@ -36,11 +36,11 @@ BROKEN: dict[str, Callable[[State], State]] = {
     "a record says idle only before its generation starts": lambda s: update_record(
         s, state=InstanceState.IDLE
     ),
-    "an agent that never held its rank has no gang and no generation": lambda s: s.with_store(joined=None),
+    "an agent that never held its rank has no gang and no generation": lambda s: s.with_store(joined_at=None),
     "an agent that holds its rank has seen the store": lambda s: s.with_store(ever_answered=False),
     "a record is on its way only with an exchange": lambda s: s.with_store(in_flight=False, exchanging=s.me),
     "only an agent that held or claimed its rank loses it to another incarnation": lambda s: s.with_store(
-        joined=None
+        joined_at=None
     ).with_shutdown(leaving=Leaving(ExitCode.FENCED, "")),
     "an agent that holds its rank has a tenure": lambda s: update_record(s, tenure=0),
     "what the store has of an agent's record is no newer than its own": lambda s: s.with_store(
@@ -50,39 +50,45 @@ BROKEN: dict[str, Callable[[State], State]] = {
         update_record(s, charges=(Charge(generation=1, at=1.0),) * 2)
     ),
     "no agent takes itself for another one that answered": lambda s: s.with_peers(
-        heard={s.me.incarnation: 1.0}
+        known_alive_at={s.me.incarnation: 1.0}
     ),
     "a workload without its main process is being stopped": lambda s: s.with_workload(
         phase=WorkloadPhase.MAIN_EXITED
     ),
     "a workload is given a finite time to end": lambda s: s.with_workload(grace=float("inf")),
-    "a workload that is cut off is being stopped, or gone": lambda s: s.with_workload(cut_off=True),
-    "a workload that is cut off gets no time to end": lambda s: s.with_workload(cut_off=True, grace=1.0),
-    "an agent drains only the gang that it belongs to": lambda s: s.with_shutdown(draining=1.0).with_workload(
-        gang=None
-    ),
+    "a workload that is cut off is being stopped, or gone": lambda s: s.with_workload(isolated=True),
+    "a workload that is cut off gets no time to end": lambda s: s.with_workload(isolated=True, grace=1.0),
+    "an agent drains only the gang that it belongs to": lambda s: s.with_shutdown(
+        draining_since=1.0
+    ).with_workload(gang=None),
     "only rank 0, and only in a drain, waits for requests in flight": lambda s: s.with_shutdown(
         awaiting_drain=True
     ),
-    "a record says asked exactly when its agent was asked to stop": lambda s: update_record(s, asked=True),
+    "a record says asked exactly when its agent was asked to stop": lambda s: update_record(
+        s, stop_requested=True
+    ),
     "no agent hurries without being asked to stop": lambda s: s.with_shutdown(force_stop=True),
     "an agent that was asked to stop and has no workload leaves": lambda s: s.with_shutdown(
-        asked=1.0
+        requested_at=1.0
     ).with_workload(phase=WorkloadPhase.GONE),
     "the workload of an agent that leaves is being stopped, or gone": lambda s: s.with_shutdown(
         leaving=LEAVING
     ),
     "a record says left only when its agent leaves and has neither workload nor keeper": lambda s: (
-        update_record(s, left=True)
+        update_record(s, has_left=True)
     ),
     "an agent whose job is complete leaves": lambda s: s.with_shutdown(completed=True),
-    "only other members of the gang are suspected": lambda s: s.with_peers(suspects={1: "itself"}),
+    "only other members of the gang are presumed lost": lambda s: s.with_peers(presumed_lost={1: "itself"}),
     "each open question has a time before which it is not asked again": lambda s: s.with_peers(
-        asking=frozenset({0}), ask_again={}
+        awaiting_answer=frozenset({0}), ask_again_at={}
     ),
-    "a failure of its own does not leave a generation as it is": lambda s: s.with_workload(ended=FAILURE),
+    "a failure of its own does not leave a generation as it is": lambda s: s.with_workload(
+        pending_failure=FAILURE
+    ),
     "what is yet to be stored is there": lambda s: s.with_recovery(failure=None, failure_stored=False),
-    "no end of a generation is counted before that generation": lambda s: s.with_recovery(counted=9),
+    "no end of a generation is counted before that generation": lambda s: s.with_recovery(
+        counted_generation=9
+    ),
     "a record says what became of the keeper": lambda s: replace(s, config=replace(s.config, keepers=True)),
     "a keeper that is not gone is one of a gang": lambda s: s.with_keeper(phase=WorkloadPhase.ALIVE),
     "a keeper that is ready lives": lambda s: s.with_keeper(ready=True),
@@ -132,6 +138,6 @@ def test_the_stages_of_a_life() -> None:
     assert seen == ["joining", "at-barrier", "running", "stopping", "at-barrier", "running"]
     unit.wait(1)
     unit.slow = set()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(30)
     assert seen[-2:] == ["draining", "leaving"]

@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.core.unit import Unit
-from unitagent.core.events import KeeperStale, StopAsked
+from unitagent.core.events import KeeperStale, StopRequested
 from unitagent.core.model import OrderKind, Phase, Reason, Record
 from unitagent.core.status import build_status, find_phase
 
@@ -163,7 +163,7 @@ def test_a_drain_ends_the_keepers_last() -> None:
 
 def test_who_is_not_asked_ends_its_keeper_when_a_member_has_left() -> None:
     unit = _form()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(30)
     assert unit.codes == {1: 0}
     assert unit.take()[-1] == "0 end keeper 5"
@@ -174,9 +174,9 @@ def test_a_second_signal_kills_the_keeper_too() -> None:
     unit.loading = {0, 1}
     unit.create(0, 1)
     unit.slow_keepers = {0}
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(2)
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     assert [did for did in unit.take() if did.startswith("0 end")] == ["0 end keeper 25", "0 end keeper 0"]
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.core.large import Large
-from unitagent.core.state import ALL_BEATS, watched_peers
+from unitagent.core.members import ALL_BEATS, watched_peers
 
 MOST_ASKERS = ALL_BEATS + 2  # of rank 0: whom it tells directly, and who has it as a neighbour
 OF_A_RELAY = 1024 // ALL_BEATS + 3  # who is told of rank 0 by it, its neighbours, and rank 0's own question

@@ -101,7 +101,7 @@ def test_a_former_holder_is_remembered_only_where_it_is_to_be_kept() -> None:
     kept, forgotten = turned(leases, 2, "b", 1, keep=("a",)), turned(leases, 2, "b", 1)
     former = kept.find_hidden(1, besides="b")
     assert former is not None
-    assert (former.count, former.since, former.shown) == (2, 2, False)
+    assert (former.count, former.unchanged_since, former.shown) == (2, 2, False)
     assert kept.find_hidden(1, besides="a") is None  # the other one is shown
     assert kept.find_hidden(2, besides="b") is None
     assert forgotten.find_hidden(1, besides="b") is None
@@ -182,7 +182,7 @@ def test_nobody_is_late_who_was_never_seen() -> None:
 
 
 def test_of_whom_i_could_not_see_i_know_nothing() -> None:
-    leases = seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=1).forget(["a"])
+    leases = seen(seen(Leases(), 0, a=1, b=1), 2, a=1, b=1).drop_incarnations(["a"])
     assert leases.is_unknown("a")
     assert leases.seconds_unchanged("b") == 2
 
@@ -197,8 +197,8 @@ def test_nobody_is_late_by_more_than_the_contact_lasted(looks: list[tuple[float,
     for pause, count, age in looks:
         now += pause
         leases = seen(leases, now, a=count, age=age)
-        assert leases.contact is not None
-        assert 0 <= leases.seconds_unchanged("a") <= leases.seconds_silent("a") <= now - leases.contact
+        assert leases.contact_since is not None
+        assert 0 <= leases.seconds_unchanged("a") <= leases.seconds_silent("a") <= now - leases.contact_since
         assert (
             leases.seconds_silent("a") - leases.seconds_unchanged("a") <= 2 + 1e-9
         )  # the longest time between two looks
@@ -215,6 +215,6 @@ def test_a_member_that_the_store_forgot_before_it_showed_it_has_a_lease_to_write
     leases = Leases()
     for second in range(4):
         leases = leases.after_reply({1: Beat("before it", 5)}, 10.0 + second, 3.0, keep=("member",))
-        leases = leases.expect({1: "member", 2: "unread"}, {1})
+        leases = leases.add_missing({1: "member", 2: "unread"}, {1})
     assert leases.seconds_unchanged("member") == 3.0
     assert leases.is_unknown("unread")

@@ -39,7 +39,7 @@ def test_of_many_the_first_are_named_and_the_others_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"generation": 0}, {"left": True}, {"size": 7}, {"revision": "x"}, {"ip": "10.0.0.9"}]
+    "changes", [{"generation": 0}, {"has_left": True}, {"size": 7}, {"revision": "x"}, {"ip": "10.0.0.9"}]
 )
 def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str, object]) -> None:
     state = alone(1024)
@@ -48,20 +48,24 @@ def test_whatever_is_wrong_with_all_of_them_is_read_to_its_end(changes: dict[str
 
 
 def test_a_newcomer_for_a_rank_that_a_stranger_holds_says_so_once() -> None:
-    held = alone(2).with_store(foreign=frozenset({0}), holder="stranger", joined=None, ever_answered=True)
+    held = alone(2).with_store(
+        unverified_ranks=frozenset({0}), holder="stranger", joined_at=None, ever_answered=True
+    )
     state, actions = wait_for_rank(held)
     assert ["is held by an instance with another UNIT_SECRET" in str(one) for one in actions] == [True]
     assert wait_for_rank(state)[1] == ()
 
 
 def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s_memory() -> None:
-    found = alone(2).with_store(foreign=frozenset({1}), joined=None, ever_answered=True, records={})
+    found = alone(2).with_store(
+        unverified_ranks=frozenset({1}), joined_at=None, ever_answered=True, records={}
+    )
     _, actions = wait_for_rank(found.with_generation(3))
     (said,) = (one.text for one in actions if isinstance(one, Log))
     assert "ignored what the store has of rank 1 of Unit u" in said
     assert "signed with a secret that this agent does not have, or with none" in said
     assert "has run before" not in said
-    _, actions = wait_for_rank(found.with_store(foreign=frozenset()).with_generation(3))
+    _, actions = wait_for_rank(found.with_store(unverified_ranks=frozenset()).with_generation(3))
     assert any("has run before" in one.text for one in actions if isinstance(one, Log))
 
 
@@ -73,4 +77,4 @@ def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s
     ],
 )
 def test_who_signs_with_another_secret_is_told_apart(foreign: set[int], sentence: str) -> None:
-    assert explain_missing(alone(4).with_store(foreign=frozenset(foreign))) == sentence
+    assert explain_missing(alone(4).with_store(unverified_ranks=frozenset(foreign))) == sentence

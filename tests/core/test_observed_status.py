@@ -33,16 +33,16 @@ def look(*records: Record, ages: tuple[float, ...] = (0.1, 0.1)) -> dict[str, An
         ((record(0), record(1)), (0.1, 0.1), "running", "good"),
         ((record(0), record(1)), (11.0, 12.0), "silent", "bad"),
         ((record(0), record(1)), (0.1, 12.0), "running", "bad"),
-        ((record(0), record(1, left=True, state=EXITED)), (11.0, 12.0), "silent", "bad"),
+        ((record(0), record(1, has_left=True, state=EXITED)), (11.0, 12.0), "silent", "bad"),
         (
-            (record(0, left=True, state=EXITED), record(1, left=True, state=EXITED)),
+            (record(0, has_left=True, state=EXITED), record(1, has_left=True, state=EXITED)),
             (9.0, 9.0),
             "drained",
             "off",
         ),
         ((record(0, state=RUNNING), record(1)), (0.1, 0.1), "running", "busy"),
         ((record(0, state=InstanceState.IDLE),), (0.1,), "forming", "busy"),
-        ((record(0, failed=True, left=True, state=EXITED),), (9.0,), "failed", "bad"),
+        ((record(0, budget_exhausted=True, has_left=True, state=EXITED),), (9.0,), "failed", "bad"),
     ],
 )
 def test_the_phase_and_its_severity(
@@ -54,9 +54,9 @@ def test_the_phase_and_its_severity(
 
 @pytest.mark.parametrize(("fingerprint", "phase"), [(JOB, "completed"), ("UNIT_MODE=service", "drained")])
 def test_only_a_job_is_completed(fingerprint: str, phase: str) -> None:
-    done = {"left": True, "state": EXITED, "exit_code": 0, "fingerprint": fingerprint}
+    done = {"has_left": True, "state": EXITED, "exit_code": 0, "fingerprint": fingerprint}
     assert look(record(0, **done), record(1, **done))["phase"] == phase
-    still_there = {**done, "left": False}
+    still_there = {**done, "has_left": False}
     if fingerprint == JOB:
         assert look(record(0, **still_there), record(1, **still_there))["phase"] == "completed"
 
@@ -72,7 +72,7 @@ def test_a_rank_is_lost_by_its_own_lease() -> None:
 
 
 def test_absent_ranks_and_ill_health_are_told_in_the_words_of_the_agents() -> None:
-    ready, ranks, health, store = look(record(0, state=RUNNING, trouble="URL: answered 404"), record(1))[
+    ready, ranks, health, store = look(record(0, state=RUNNING, failed_check="URL: answered 404"), record(1))[
         "conditions"
     ]
     assert ready["message"] == health["message"] == "rank 0's health URL: answered 404"

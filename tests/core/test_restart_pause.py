@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from tests.core.unit import Unit
 from unitagent.core import probe_answers
+from unitagent.core.config import Mode, Restart
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import Mode, Order, OrderKind, Restart, RestartPause
+from unitagent.core.model import Order, OrderKind, RestartPause
 from unitagent.core.restart_pause import find_newest, is_paused, seconds_left
 from unitagent.core.state import State
 from unitagent.core.status import build_status

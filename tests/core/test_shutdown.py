@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from tests.core.unit import Unit
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     Drained,
     Exchanged,
     HealthChecked,
-    StopAsked,
+    StopRequested,
 )
-from unitagent.core.model import Beat, Mode, Order, OrderKind
+from unitagent.core.model import Beat, Order, OrderKind
 
 CALM = {"backoff": (0.0,)}
 
@@ -36,7 +37,7 @@ def test_a_job_restarts_as_a_whole_when_one_fails_after_others_are_done() -> Non
 
 def test_a_drain_stops_rank_0_first() -> None:
     unit = Unit(3, guard=True, deregister=2.0, drain=5.0).formed()
-    unit.tell(2, StopAsked)
+    unit.tell(2, StopRequested)
     assert unit.ready() == set()
     assert unit.take() == []
     unit.wait(2)
@@ -58,9 +59,9 @@ def test_a_drain_stops_rank_0_first() -> None:
 def test_a_rank_that_was_given_back_is_not_fenced_by_who_takes_it() -> None:
     unit = Unit(2, guard=True, deregister=0.0, drain=0.0).formed()
     unit.cut.add(1)
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(0.5)
-    assert unit.agents[0].me.left, "said farewell, and stays for rank 1, which may read it here"
+    assert unit.agents[0].me.has_left, "said farewell, and stays for rank 1, which may read it here"
     unit.store.board.holders[0] = "newcomer"
     unit.store.board.beats[0] = (Beat("newcomer", 1), unit.now)
     unit.wait(2)
@@ -69,7 +70,7 @@ def test_a_rank_that_was_given_back_is_not_fenced_by_who_takes_it() -> None:
 
 def test_requests_that_never_end_do_not_hold_a_drain() -> None:
     unit = Unit(2, guard=True, deregister=1.0, drain=5.0).formed()
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(5.75)
     assert unit.take() == ["0 await drain"]
     unit.wait(0.5)
@@ -78,7 +79,7 @@ def test_requests_that_never_end_do_not_hold_a_drain() -> None:
 
 def test_without_guard_a_lone_instance_goes_alone() -> None:
     unit = Unit(3).formed()
-    unit.tell(2, StopAsked)
+    unit.tell(2, StopRequested)
     unit.wait(4)
     assert unit.take() == [], "rank 0 may be asked later than its followers"
     unit.wait(2)
@@ -88,11 +89,11 @@ def test_without_guard_a_lone_instance_goes_alone() -> None:
 
 def test_without_guard_followers_that_are_asked_seconds_earlier_stop_after_rank_0() -> None:
     unit = Unit(3, deregister=0.0, drain=0.0).formed()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.wait(1.5)
-    unit.tell(2, StopAsked)
+    unit.tell(2, StopRequested)
     unit.wait(2)
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(2)
     stops = [word.split()[0] for word in unit.take() if "stop" in word]
     assert stops[0] == "0"
@@ -101,8 +102,8 @@ def test_without_guard_followers_that_are_asked_seconds_earlier_stop_after_rank_
 
 def test_without_guard_a_rank_is_held_while_rank_0_drains() -> None:
     unit = Unit(2, deregister=3.0).formed()
-    unit.tell(1, StopAsked)
-    unit.tell(0, StopAsked)
+    unit.tell(1, StopRequested)
+    unit.tell(0, StopRequested)
     unit.wait(2)
     assert unit.take() == []
     unit.wait(2)
@@ -115,12 +116,12 @@ def test_without_guard_a_rank_is_held_while_rank_0_drains() -> None:
 
 def test_a_second_signal_stops_at_once() -> None:
     unit = Unit(2, guard=True).formed()
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(0.5)
-    unit.tell(0, StopAsked)  # too soon: a terminal and a manager may both deliver the first one
+    unit.tell(0, StopRequested)  # too soon: a terminal and a manager may both deliver the first one
     assert unit.take() == []
     unit.wait(1)
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     assert unit.take()[0] == "0 stop 0"
 
 
@@ -170,7 +171,7 @@ def test_a_job_that_was_stopped_is_not_done() -> None:
     """The others exit with 0 when they are told to end, and wait for the replacement all the same."""
     unit = Unit(2, guard=True, mode=Mode.JOB, deregister=0.0, drain=0.0).formed()
     unit.slow = {0, 1}
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     unit.crash(0, 0)
     unit.finish(0)
     unit.wait(1)
@@ -265,13 +266,13 @@ def test_orders_are_numbered_above_all_that_agents_know_of() -> None:
 def test_a_second_signal_gives_the_rank_back_all_the_same() -> None:
     unit = Unit(2, guard=True).formed()
     unit.slow = {0, 1}
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.wait(2)
-    unit.tell(0, StopAsked)
+    unit.tell(0, StopRequested)
     unit.finish(0)
     unit.wait(1)
     assert unit.codes == {0: 0}
-    assert unit.store.board.records[0].left
+    assert unit.store.board.records[0].has_left
 
 
 def test_without_guard_and_without_the_store_a_follower_waits_for_rank_0_that_drains() -> None:
@@ -284,8 +285,8 @@ def test_without_guard_and_without_the_store_a_follower_waits_for_rank_0_that_dr
     unit.cut = {0, 1}
     unit.wait(2)
     unit.take()
-    unit.tell(1, StopAsked)
-    unit.tell(0, StopAsked)
+    unit.tell(1, StopRequested)
+    unit.tell(0, StopRequested)
     unit.wait(6)
     assert unit.take() == ["0 await drain"]
     unit.wait(10)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.core.unit import STEP, Unit
 from unitagent.core.decide import next_wakeup
-from unitagent.core.events import HealthChecked, StopAsked, Tick
+from unitagent.core.events import HealthChecked, StopRequested, Tick
 
 SIZE = 3
 
@@ -33,7 +33,7 @@ def test_the_silence_of_a_member_wakes_it_in_time() -> None:
     rules = unit.agents[1].config
     while (wake := next_wakeup(unit.agents[1])) == unit.agents[1].store.next_beat:
         unit.wait(STEP)
-    written = unit.agents[1].store.leases.by_incarnation["i3"].written
+    written = unit.agents[1].store.leases.by_incarnation["i3"].received_at
     assert wake in (written + rules.timing.ask_after, written + rules.lease)
 
 
@@ -55,7 +55,7 @@ def _cut_off(unit: Unit) -> None:
 
 def _stopped(unit: Unit) -> None:
     unit.slow.add(1)
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
 
 
 def _unread(unit: Unit) -> None:
@@ -71,7 +71,7 @@ def test_while_something_is_on_it_does_not_sleep(happens: Callable[[Unit], None]
     assert next_wakeup(unit.agents[1]) is None
 
 
-@pytest.mark.parametrize("question", ["asking", "hung_up"])
+@pytest.mark.parametrize("question", ["awaiting_answer", "disconnected"])
 def test_with_a_question_open_it_does_not_sleep(question: str) -> None:
     state = serving().agents[1]
     assert next_wakeup(state.with_peers(**{question: frozenset({2})})) is None

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from tests.core.unit import Unit
 from tests.fakestore import Board, StoreState
 from unitagent.core import actions as act
-from unitagent.core.model import Beat, InstanceState, Mode
+from unitagent.core.config import Mode
+from unitagent.core.model import Beat, InstanceState
 from unitagent.core.state import State, initial_state
 
 CALM = {"backoff": (0.0,)}
@@ -20,10 +21,10 @@ def _unseen(unit: Unit, rank: int) -> State:
     roster = tuple(unit.store.board.records[one] for one in range(unit.size))
     idle = replace(late.me, state=InstanceState.IDLE, edition=late.me.edition + 1, pid=None)
     fresh = initial_state(late.config, idle, unit.now).with_store(
-        joined=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
+        joined_at=unit.now, ever_answered=True, published=idle, holder=idle.incarnation
     )
     fresh = replace(fresh, generation=1)
-    return fresh.with_barrier(reached=late.barrier.reached, finding_port=1, confirmed=roster)
+    return fresh.with_barrier(reached_at=late.barrier.reached_at, finding_port=1, confirmed_members=roster)
 
 
 def test_without_guard_who_slept_through_the_start_leaves_its_rank_to_its_successor() -> None:
@@ -251,7 +252,7 @@ def test_a_claim_from_before_an_outage_may_have_a_successor() -> None:
     late, board = unit.agents[1], unit.store.board
     claim = replace(late.me, state=InstanceState.WAITING, generation=0, gang="", master_port=0, pid=None)
     fresh = initial_state(late.config, claim, unit.now).with_store(ever_answered=True)
-    unit.agents[1] = fresh.with_barrier(reached=late.barrier.reached)
+    unit.agents[1] = fresh.with_barrier(reached_at=late.barrier.reached_at)
     board.records[1] = claim
     unit.wait(1)
     assert unit.take() == []
@@ -262,7 +263,9 @@ def test_a_claim_from_before_an_outage_may_have_a_successor() -> None:
 def test_without_guard_the_record_of_an_instance_with_a_larger_size_keeps_nobody_out() -> None:
     """It has come and gone (seed 820007650)."""
     unit = Unit(2, **CALM).formed()
-    odd = replace(unit.store.board.records[1], rank=2, size=3, incarnation="odd", ip="10.0.0.9", left=True)
+    odd = replace(
+        unit.store.board.records[1], rank=2, size=3, incarnation="odd", ip="10.0.0.9", has_left=True
+    )
     unit.store.board.records[2] = odd
     unit.kill(1)
     unit.create(1)

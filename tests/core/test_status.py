@@ -7,8 +7,8 @@ from typing import Any
 
 from tests.core.unit import Unit
 from unitagent.core import probe_answers
-from unitagent.core.events import StopAsked
-from unitagent.core.model import Mode
+from unitagent.core.config import Mode
+from unitagent.core.events import StopRequested
 from unitagent.core.probe_paths import PROBES, PROBES_BY_PATH, PROBES_BY_WORD
 from unitagent.core.status import build_status
 
@@ -71,7 +71,7 @@ def test_a_failure_is_kept_and_its_recovery_timed() -> None:
 
 def test_the_states_of_an_end() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     assert told(unit)["phase"] == "draining"
     assert told(unit)["draining"]
     done = Unit(2, mode=Mode.JOB).formed()
@@ -153,7 +153,7 @@ def test_a_large_unit_without_guard_knows_of_a_lost_rank_everywhere() -> None:
 def test_traffic_is_rank_0s() -> None:
     unit = Unit(2, guard=True, deregister=5.0).formed()
     assert [probe_answers.answer_traffic(unit.agents[rank]).code for rank in (0, 1)] == [200, 404]
-    unit.tell(1, StopAsked)
+    unit.tell(1, StopRequested)
     assert [probe_answers.answer_traffic(unit.agents[rank]).code for rank in (0, 1)] == [404, 404]
 
 

@@ -17,25 +17,25 @@ def test_a_pair_is_refused_with_one_that_is_accepted_or_keeps_every_inequality(
     lease: float, heartbeat: float
 ) -> None:
     if not explain_bad_pair(lease, heartbeat):
-        Timing.of(lease, heartbeat)  # asserts them all
+        Timing.from_lease(lease, heartbeat)  # asserts them all
         assert nearest_pair(lease, heartbeat) == (lease, heartbeat)
         return
     near = nearest_pair(lease, heartbeat)
     assert f"UNIT_LEASE_SECONDS={near[0]:.12g}" in explain_bad_pair(lease, heartbeat)
-    Timing.of(*near)
+    Timing.from_lease(*near)
     with pytest.raises(ValueError, match="the nearest pair"):
-        Timing.of(lease, heartbeat)
+        Timing.from_lease(lease, heartbeat)
 
 
 @settings(max_examples=2000)
 @given(st.floats(LEAST_HEARTBEAT, 1e6), st.floats(2, 100))
 def test_every_lease_of_two_heartbeats_or_more_is_accepted(heartbeat: float, beats: float) -> None:
-    timing = Timing.of(max(LEAST_LEASE, heartbeat * beats), heartbeat)
-    assert timing.isolation <= timing.lease + 2
-    assert timing.detection <= timing.lease + 1
+    timing = Timing.from_lease(max(LEAST_LEASE, heartbeat * beats), heartbeat)
+    assert timing.longest_isolation <= timing.lease + 2
+    assert timing.longest_detection <= timing.lease + 1
 
 
 def test_the_defaults_are_as_documented() -> None:
-    timing = Timing.of(5, 1)
+    timing = Timing.from_lease(5, 1)
     assert (timing.tick, timing.operation_timeout, timing.peer_timeout) == (0.25, 1.8, 2)
     assert (timing.ask_after, timing.watchdog, timing.takeover) == (2, 6, 7)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tests.fakestore import StoreState
 from unitagent.core import actions as act
 from unitagent.core import probe_answers
+from unitagent.core.config import CoreConfig
 from unitagent.core.decide import decide
 from unitagent.core.events import (
     Exchanged,
@@ -34,7 +35,7 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Beat, CoreConfig, Order, OrderKind, Record, Reply
+from unitagent.core.model import Beat, Order, OrderKind, Record, Reply
 from unitagent.core.state import State, initial_state
 from unitagent.core.state_parts import WorkloadPhase
 from unitagent.core.status import last_leader_contact

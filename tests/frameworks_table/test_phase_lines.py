@@ -96,18 +96,18 @@ def read(name: str, most: int | None = None) -> tuple[PhaseReader, list[str | No
 
 @pytest.mark.parametrize("name", WITH_THE_REST)
 def test_a_start_of_a_hundred_seconds_is_all_accounted_for(name: str) -> None:
-    phases = read(name)[0].measure(100.0)
+    phases = read(name)[0].measure_phases(100.0)
     assert phases == WITH_THE_REST[name]
     assert sum(phases.values()) == 100.0
 
 
 @pytest.mark.parametrize("name", DUPLICATES_AND_PARTS)
 def test_the_slowest_process_counts_and_parts_are_what_the_engine_measured(name: str) -> None:
-    assert read(name)[0].measure() == DUPLICATES_AND_PARTS[name]
+    assert read(name)[0].measure_phases() == DUPLICATES_AND_PARTS[name]
 
 
 def test_parts_are_known_while_the_phase_around_them_goes_on() -> None:
-    phases = read("vllm-0.32-gpu", -5)[0].measure(100.0)
+    phases = read("vllm-0.32-gpu", -5)[0].measure_phases(100.0)
     assert phases == {"imports": 30.0, "distributed_init": 5.0, "weights": 43.0, "compile": 18.5, OTHER: 3.5}
 
 
@@ -131,7 +131,7 @@ def test_the_same_words_without_their_numbers_or_at_the_wrong_time_say_nothing()
     ):
         reader.read_lines(line + b"\n")
     assert not reader.has_phases
-    assert reader.measure(4.0) == {OTHER: 4.0}
+    assert reader.measure_phases(4.0) == {OTHER: 4.0}
 
 
 def test_lines_that_come_in_one_piece_are_read_in_their_order() -> None:
@@ -140,7 +140,7 @@ def test_lines_that_come_in_one_piece_are_read_in_their_order() -> None:
     clock.now = 50.0
     reader.read_lines(b"".join(line + b"\n" for _, line in read_story("vllm-0.32-cpu-rank0")))
     at_once = dict.fromkeys(("distributed_init", "weights", "kv_cache", "server"), 0.0)
-    assert reader.measure(60.0) == {"imports": 50.0, **at_once, OTHER: 10.0}
+    assert reader.measure_phases(60.0) == {"imports": 50.0, **at_once, OTHER: 10.0}
 
 
 @pytest.mark.parametrize("engine", COMMANDS)

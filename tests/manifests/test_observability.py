@@ -51,7 +51,7 @@ def known_metrics() -> set[str]:
         spares=describe_spares([], 1.0, wanted=1),
         engine={"phases": {"weights": 1.0}},
     )
-    text = metrics.render(told, 0.0, Gauges(requests_in_flight=1)).decode()
+    text = metrics.render_text(told, 0.0, Gauges(requests_in_flight=1)).decode()
     return {one.name for family in text_string_to_metric_families(text) for one in family.samples}
 
 

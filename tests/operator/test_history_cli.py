@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def tell(server: Server, *moments: HistoryEvent, ago: float = 0.0) -> None:
     async def add() -> None:
         history = UnitHistory("u", server.url, timeout=5)
-        await history.add(moments, lambda: ago)
+        await history.add_events(moments, lambda: ago)
         await history.close()
 
     asyncio.run(add())

@@ -29,14 +29,14 @@ def outcome(kind: OrderKind, *, started: bool = True) -> OrderProgress:
     return OrderProgress(Order(kind=kind, generation=1), LEASE, now=0, started=started)
 
 
-LEFT = record(0, left=True)
+LEFT = record(0, has_left=True)
 
 
 @pytest.mark.parametrize(
     ("snapshot", "done"),
     [
         (told(LEFT, record(1)), False),
-        (told(LEFT, record(1, left=True)), True),
+        (told(LEFT, record(1, has_left=True)), True),
         (told(LEFT, record(1), r1=LEASE + 1), False),  # it may have yet to stop
         (told(LEFT, record(1), r1=LEASE + 2), True),
         (told(), False),
@@ -69,7 +69,7 @@ def test_a_store_that_was_away_has_to_tell_of_nobody_for_as_long_again() -> None
         ((record(0, generation=2, state=HEALTHY), record(1, generation=2, state=IDLE)), False),
         ((record(0, generation=1, state=HEALTHY), record(1, generation=1, state=RUNNING)), False),
         ((record(0, generation=2, state=HEALTHY),), False),
-        ((record(0, size=1, generation=2, state=HEALTHY), record(1, generation=1, left=True)), True),
+        ((record(0, size=1, generation=2, state=HEALTHY), record(1, generation=1, has_left=True)), True),
         ((record(1, generation=2, state=RUNNING),), False),
         ((), False),
     ],
@@ -114,12 +114,12 @@ def test_whether_the_unit_ran_when_the_order_was_given(leader: Record, started: 
 @pytest.mark.parametrize(
     ("kind", "snapshot", "hopeless"),
     [
-        (OrderKind.RESTART, told(LEFT, record(1, left=True)), True),
+        (OrderKind.RESTART, told(LEFT, record(1, has_left=True)), True),
         (OrderKind.RESTART, told(LEFT, record(1), r1=LEASE + 2), True),
         (OrderKind.RESTART, told(LEFT, record(1), r1=LEASE + 1), False),
         (OrderKind.RESTART, told(), False),  # a store that was emptied is filled again
         (OrderKind.RESTART, None, False),
-        (OrderKind.DRAIN, told(LEFT, record(1, left=True)), False),
+        (OrderKind.DRAIN, told(LEFT, record(1, has_left=True)), False),
     ],
 )
 def test_nobody_is_left_to_restart(kind: OrderKind, snapshot: UnitSnapshot | None, hopeless: bool) -> None:

@@ -76,12 +76,12 @@ class FakeAnswers:
     written: bytes = b""
     read_after: list[int] = field(default_factory=list)
 
-    async def processes(self) -> Sequence[ProcessFields]:
+    async def list_processes(self) -> Sequence[ProcessFields]:
         self.samples += 1
         await asyncio.sleep(0.05)
         return [{"pid": 42, "name": "sh"}]
 
-    def output(self, after: int) -> dict[str, Any]:
+    def read_output(self, after: int) -> dict[str, Any]:
         self.read_after.append(after)
         parts = [{"generation": 7, "data": self.written}] if self.written else []
         return {"streams": ["stdout", "stderr"], "begin": after, "end": after + len(self.written),
@@ -90,26 +90,26 @@ class FakeAnswers:
     def answer_probe(self, probe: Probe) -> ProbeAnswer:
         return self.probes.get(probe.word, GOOD)
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         return self.shown
 
-    def report(self) -> dict[str, Any]:
+    def report_instance(self) -> dict[str, Any]:
         mine = [one for one in self.shown["instances"] if one["rank"] == self.who[0]]
         return {"unit": self.unit, "generation": self.shown["generation"], "instances": mine}
 
     def is_ready(self) -> bool:
         return bool(self.shown["ready"])
 
-    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+    def render_metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
         return b"" if processes is None else f"unitagent_workload_processes {len(processes)}.0\n".encode()
 
-    def identity(self) -> tuple[str, int, str]:
+    def get_identity(self) -> tuple[str, int, str]:
         return self.unit, *self.who
 
-    def peers(self) -> set[str]:
+    def list_addresses(self) -> set[str]:
         return {one["ip"] for one in self.shown["instances"]}
 
-    def dashboard(self) -> str:
+    def get_dashboard(self) -> str:
         return self.page
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from tests.probes.loops import in_loop, until
-from unitagent.probes.fair_queue import FairQueue, Lane
+from unitagent.probes.admission import FairQueue, Lane
 
 
 def asked(turns: FairQueue, said: list[str], *names: str) -> None:
     """Ask for each name; its first letter is the address."""
     for name in names:
-        turns.enqueue(name[0], name, lambda name=name: said.append(name))  # type: ignore[misc]
+        turns.enqueue_request(name[0], name, lambda name=name: said.append(name))  # type: ignore[misc]
 
 
 @in_loop
@@ -37,7 +37,7 @@ async def test_who_has_gone_has_none() -> None:
     turns, said = FairQueue(), list[str]()
     asked(turns, said, "a1", "b1", "b2")
     for name in ("a1", "b1", "b1", "nobody"):
-        turns.discard(name[0], name)
+        turns.discard_request(name[0], name)
     await until(lambda: said)
     asked(turns, said, "a2")
     await until(lambda: len(said) == 2)
@@ -48,7 +48,7 @@ async def test_who_has_gone_has_none() -> None:
 async def test_a_crowd_in_one_lane_keeps_no_other_lane_waiting() -> None:
     turns, said = FairQueue(), list[str]()
     asked(turns, said, *(f"{letter}1" for letter in "abcdefgh"))
-    turns.enqueue("z", "alive?", lambda: said.append("alive?"), Lane.LIVENESS)
-    turns.enqueue("y", "ours", lambda: said.append("ours"), Lane.OWN)
+    turns.enqueue_request("z", "alive?", lambda: said.append("alive?"), Lane.LIVENESS)
+    turns.enqueue_request("y", "ours", lambda: said.append("ours"), Lane.OWN)
     await until(lambda: len(said) == 10)
     assert said[:4] == ["a1", "alive?", "ours", "b1"]

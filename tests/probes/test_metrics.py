@@ -31,7 +31,7 @@ def test_a_status_becomes_gauges() -> None:
         "failure": {"at": 12.5},
         "recovery": {"detect": 0.5, "total": 4.0, "stop": None},
     }
-    samples = read(Metrics(1).render(status(**failed), now=0.0))
+    samples = read(Metrics(1).render_text(status(**failed), now=0.0))
     assert value(samples, "build_info", version=__version__) == 1
     assert value(samples, "unit_size") == 2
     assert value(samples, "rank") == 1
@@ -48,18 +48,20 @@ def test_a_status_becomes_gauges() -> None:
 
 
 def test_the_phases_of_the_engine_are_gauges_where_they_are_known() -> None:
-    samples = read(Metrics(0).render(status(engine={"phases": {"imports": 29.9, "weights": 2.0}}), now=0.0))
+    samples = read(
+        Metrics(0).render_text(status(engine={"phases": {"imports": 29.9, "weights": 2.0}}), now=0.0)
+    )
     assert value(samples, "engine_phase_seconds", phase="imports") == 29.9
     assert value(samples, "engine_phase_seconds", phase="weights") == 2.0
     assert value(samples, "engine_phase_seconds", phase="compile") is None
     for unknown in (status(engine=None), status()):
-        assert not [name for name, _ in read(Metrics(0).render(unknown, now=0.0)) if "engine" in name]
+        assert not [name for name, _ in read(Metrics(0).render_text(unknown, now=0.0)) if "engine" in name]
 
 
 @pytest.mark.parametrize("state", InstanceState)
 def test_exactly_one_state_is_one(state: InstanceState) -> None:
     shown = status(instances=[instance(state=state.value, lease_seconds=None)])
-    samples = read(Metrics(1).render(shown, now=0.0))
+    samples = read(Metrics(1).render_text(shown, now=0.0))
     assert {each: value(samples, "state", state=each) for each in InstanceState} == {
         each: float(each is state) for each in InstanceState
     }
@@ -68,7 +70,7 @@ def test_exactly_one_state_is_one(state: InstanceState) -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_exactly_one_phase_is_one(phase: Phase) -> None:
-    samples = read(Metrics(1).render(status(phase=phase.value), now=0.0))
+    samples = read(Metrics(1).render_text(status(phase=phase.value), now=0.0))
     assert {each: value(samples, "phase", phase=each) for each in Phase} == {
         each: float(each is phase) for each in Phase
     }
@@ -84,7 +86,7 @@ def test_what_happened_is_counted() -> None:
     metrics.observe_reaped()
     metrics.observe_store_error()
     metrics.observe_store_contact(10.0)
-    samples = read(metrics.render(status(), now=12.5))
+    samples = read(metrics.render_text(status(), now=12.5))
     assert value(samples, "restarts_total", reason="oom", origin_rank="1") == 2
     assert value(samples, "restarts_total", reason="oom", origin_rank="2") == 1
     assert value(samples, "workload_exits_total", code="137") == 1
@@ -98,7 +100,7 @@ def test_recoveries_make_a_histogram() -> None:
     metrics = Metrics(0)
     for total in (0.022, 0.5, 1.0, 45.0, 9999.0):
         metrics.observe_recovery(total, {"stop": total / 2, "barrier": None, "total": total})
-    samples = read(metrics.render(status(), now=0.0))
+    samples = read(metrics.render_text(status(), now=0.0))
     buckets = {
         limit: value(samples, "recovery_duration_seconds_bucket", le=limit)
         for limit in ("0.01", "0.025", "1.0", "30.0", "60.0", "3600.0", "+Inf")
@@ -117,7 +119,7 @@ def test_what_is_counted_of_the_whole_unit_comes_from_rank_0_alone() -> None:
         metrics.observe_restart(Reason.EXIT, 1)
         metrics.observe_recovery(2.0)
         metrics.observe_exit(1)
-    counted = [read(metrics.render(status(), now=0.0)) for metrics in ranks]
+    counted = [read(metrics.render_text(status(), now=0.0)) for metrics in ranks]
     name = "restarts_total"
     assert [value(one, name, reason="exit", origin_rank="1") for one in counted] == [1, None, None]
     assert [value(one, "recovery_duration_seconds_count") for one in counted] == [1, None, None]
@@ -126,7 +128,7 @@ def test_what_is_counted_of_the_whole_unit_comes_from_rank_0_alone() -> None:
 
 def test_names_of_the_unit_stand_in_one_metric_to_join_with() -> None:
     metrics = Metrics(2, unit="chat", service="chat-prod", revision="v7")
-    samples = read(metrics.render(status(), now=0.0))
+    samples = read(metrics.render_text(status(), now=0.0))
     assert value(samples, "info", unit="chat", service="chat-prod", rank="2", revision="v7") == 1
     assert [name for name, labels in samples if dict(labels).get("unit")] == ["unitagent_info"]
 
@@ -141,7 +143,7 @@ def test_a_person_on_call_finds_budget_waits_and_what_the_agent_uses() -> None:
         last_order={"at": 40.0},
         budget={"used": 3, "allowed": 10, "window_seconds": 3600.0},
     )
-    samples = read(metrics.render(shown, 0.0, Gauges(barrier_wait=7.5, requests_in_flight=4)))
+    samples = read(metrics.render_text(shown, 0.0, Gauges(barrier_wait=7.5, requests_in_flight=4)))
     assert value(samples, "ready_since_timestamp_seconds") == 50
     assert value(samples, "last_order_timestamp_seconds") == 40
     assert value(samples, "restart_budget_left") == 7
@@ -151,13 +153,13 @@ def test_a_person_on_call_finds_budget_waits_and_what_the_agent_uses() -> None:
     assert value(samples, "store_exchange_duration_seconds_bucket", le="0.005") == 1
     assert value(samples, "store_exchange_duration_seconds_bucket", le="0.0025") == 0
     assert samples["process_resident_memory_bytes", ()] > 1 << 20
-    unready = read(Metrics(0).render(status(ready=False, conditions=[ready]), now=0.0))
+    unready = read(Metrics(0).render_text(status(ready=False, conditions=[ready]), now=0.0))
     assert value(unready, "ready_since_timestamp_seconds") is None
     assert value(unready, "restart_budget_left") is value(unready, "requests_in_flight") is None
 
 
 def test_a_fresh_agent_has_no_unknown_values() -> None:
-    samples = read(Metrics(0).render(status(), now=0.0))
+    samples = read(Metrics(0).render_text(status(), now=0.0))
     assert value(samples, "last_failure_timestamp_seconds") is None
     assert value(samples, "store_last_contact_seconds") is None
     assert value(samples, "reaped_total") == 0
@@ -165,7 +167,7 @@ def test_a_fresh_agent_has_no_unknown_values() -> None:
 
 
 def test_every_name_has_our_prefix_and_help() -> None:
-    text = Metrics(0).render(status(), now=0.0).decode()
+    text = Metrics(0).render_text(status(), now=0.0).decode()
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
     assert all(name.startswith(("unitagent_", "process_")) for name in names)
     assert {line.split("{")[0].split()[0] for line in text.splitlines() if line[0] != "#"} <= names | {
@@ -181,7 +183,7 @@ def process(pid: int, cpu: float, **changes: object) -> dict[str, object]:
 
 
 def test_what_the_workload_uses_is_added_up() -> None:
-    text = Metrics(1).render(
+    text = Metrics(1).render_text(
         status(), 0.0, Gauges(processes=[process(8, 1.5), process(9, 0.25, open_files=None)])
     )
     samples = read(text)
@@ -193,11 +195,13 @@ def test_what_the_workload_uses_is_added_up() -> None:
 
 
 def test_what_is_not_known_of_the_workload_has_no_sample() -> None:
-    assert not [name for name, _ in read(Metrics(1).render(status(), 0.0)) if "workload_" in name]
-    samples = read(Metrics(1).render(status(), 0.0, Gauges(processes=[process(8, 1.0, open_files=None)])))
+    assert not [name for name, _ in read(Metrics(1).render_text(status(), 0.0)) if "workload_" in name]
+    samples = read(
+        Metrics(1).render_text(status(), 0.0, Gauges(processes=[process(8, 1.0, open_files=None)]))
+    )
     assert value(samples, "workload_open_files") is None
     assert value(samples, "workload_threads") == 3
-    nothing = read(Metrics(1).render(status(), 0.0, Gauges(processes=[])))
+    nothing = read(Metrics(1).render_text(status(), 0.0, Gauges(processes=[])))
     assert value(nothing, "workload_open_files") == value(nothing, "workload_processes") == 0
 
 
@@ -205,13 +209,13 @@ def test_the_cpu_time_never_falls() -> None:
     counter = CpuCounter()
     totals = []
     for seconds in ({8: 1.0, 9: 2.0}, {8: 1.5}, {8: 1.5, 10: 0.5}, {}, {8: 0.25}, {8: 0.5}):
-        counter.advance(seconds)
+        counter.add_usage(seconds)
         totals.append(counter.total)
     assert totals == [3.0, 3.5, 4.0, 4.0, 4.25, 4.5]
 
 
 def test_a_process_with_the_number_of_another_counts_from_its_start() -> None:
     counter = CpuCounter()
-    counter.advance({8: 5.0})
-    counter.advance({8: 0.5})
+    counter.add_usage({8: 5.0})
+    counter.add_usage({8: 0.5})
     assert counter.total == 5.5

@@ -17,8 +17,8 @@ from tests.core.large import Large
 from tests.ports import free_port
 from tests.probes.agents import HOST, FakeAnswers, ask, record, serving
 from tests.probes.loops import in_loop, until
-from unitagent.core.state import watched_peers
-from unitagent.probes import peer_connection_watcher
+from unitagent.core.members import watched_peers
+from unitagent.probes import peers
 from unitagent.probes.peers import PeerAsker, Peers
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def test_naming_the_same_peers_again_changes_nothing() -> None:
 
 @in_loop
 async def test_a_break_is_told_once_and_not_repaired_until_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_connection_watcher, "MAX_PAUSE", 0.02)
+    monkeypatch.setattr(peers, "MAX_PAUSE", 0.02)
     watcher, listener = Watcher(), Listener()
     async with await listener.start() as server:
         peer = record(port_of(server))
@@ -130,7 +130,7 @@ async def test_a_break_is_told_once_and_not_repaired_until_asked(monkeypatch: py
 async def test_a_peer_that_cannot_be_reached_yet_is_tried_again_quietly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(peer_connection_watcher, "MAX_PAUSE", 0.02)
+    monkeypatch.setattr(peers, "MAX_PAUSE", 0.02)
     port = free_port()
     watcher, listener = Watcher(), Listener()
     watcher.peers.watch_peers([record(port)])

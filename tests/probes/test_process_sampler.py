@@ -34,7 +34,7 @@ async def test_a_sample_that_fails_is_an_internal_error_and_the_agent_goes_on() 
         raise RuntimeError("defect")
 
     answers = FakeAnswers()
-    answers.processes = broken  # type: ignore[method-assign]
+    answers.list_processes = broken  # type: ignore[method-assign]
     async with serving(answers) as port:
         assert (await ask(port, "/processes")).code == 500
         scrape = await ask(port, "/metrics")
@@ -54,7 +54,7 @@ async def test_a_sample_that_takes_too_long_is_left_out_of_the_metrics(
         return [{"pid": 1}, {"pid": 2}]
 
     answers = FakeAnswers()
-    answers.processes = stuck  # type: ignore[method-assign]
+    answers.list_processes = stuck  # type: ignore[method-assign]
     async with serving(answers) as port:
         first = await ask(port, "/metrics")
         assert (first.code, first.body) == (200, b"")

@@ -161,5 +161,5 @@ async def test_a_stop_ends_it() -> None:
 @in_loop
 async def test_nobody_has_to_listen() -> None:
     asked = WarmUp(url=f"http://user:hush@{HOST}:{free_port()}/first", seconds=0.7)
-    await asked.send(age=0.0)
+    await asked.send_request(age=0.0)
     assert "hush" not in asked.words

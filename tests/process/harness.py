@@ -26,7 +26,7 @@ from unitagent.system import procfs
 from unitagent.workload import command, environment, leftovers, signals, warm_gate_client
 from unitagent.workload.exec_probe import ExecProbe
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import OutputCapture
+from unitagent.workload.output import OutputCapture
 from unitagent.workload.reaper import Reaper
 from unitagent.workload.signals import Terminal
 from unitagent.workload.warm_start import WarmStarter
@@ -134,7 +134,7 @@ class Harness:
             file.write(json.dumps({"event": name, **facts}) + "\n")
 
     def on_exit(self, ended: Exit, tail: list[str]) -> None:
-        self.tell("exit", status=ended.status, reason=ended.reason, said=ended.describe(), tail=tail)
+        self.tell("exit", status=ended.status, reason=ended.reason, said=ended.describe_exit(), tail=tail)
         self.exited.set_result(ended)
 
     def on_stop(self, _number: int) -> None:
@@ -198,7 +198,7 @@ class Harness:
         while (dead := await self.workload.find_dead_process()) is None:
             self.tell("look")
             await self.workload.wait_for_death(0.05)
-        self.tell("sick", said=dead.describe())
+        self.tell("sick", said=dead.describe_death())
 
     async def run_errands(self, env: Mapping[str, str]) -> None:
         exec_probe = ExecProbe(self.reaper, self.born, shlex.split(self.options.exec_probe), env)
@@ -219,7 +219,7 @@ class Harness:
             self.warm.prepare(first or argv, {**env, **more}, self.options.warm)
             await self.warm.wait_until_settled(60.0)
             await self.disturb(self.warm)
-        pid = self.workload.spawn(argv, env, self.options.vital, ports=self.options.ports)
+        pid = self.workload.spawn_command(argv, env, self.options.vital, ports=self.options.ports)
         self.tell("spawned", pid=pid)
         if self.warm is not None and self.warm.report is not None:
             self.tell("start", warm=self.warm.report.warm, why=self.warm.report.why)

@@ -27,7 +27,7 @@ def test_signal(number: int, core_dumped: int) -> None:
 def test_oom_is_a_reason_of_its_own() -> None:
     ended = Exit(1, None, oom=True)
     assert (ended.reason, ended.status) == ("oom", 1)
-    assert "out of memory" in ended.describe()
+    assert "out of memory" in ended.describe_exit()
 
 
 def test_names_agree_with_the_system() -> None:
@@ -37,18 +37,18 @@ def test_names_agree_with_the_system() -> None:
 
 
 def test_descriptions() -> None:
-    assert Exit(3, None).describe() == "exited with code 3"
-    assert Exit(None, 15).describe() == "was killed by signal 15 (SIGTERM)"
-    assert "out of memory, or killed from outside" in Exit(None, 9).describe()
-    assert Exit(None, 9).describe(stopped=True) == "was killed by signal 9 (SIGKILL): by its agent"
+    assert Exit(3, None).describe_exit() == "exited with code 3"
+    assert Exit(None, 15).describe_exit() == "was killed by signal 15 (SIGTERM)"
+    assert "out of memory, or killed from outside" in Exit(None, 9).describe_exit()
+    assert Exit(None, 9).describe_exit(stopped=True) == "was killed by signal 9 (SIGKILL): by its agent"
 
 
 @pytest.mark.parametrize(
     "ended", [Exit(None, 9, by_watchdog=True), Exit(1, None, oom=True, by_watchdog=True)]
 )
 def test_the_own_watchdog_is_no_want_of_memory(ended: Exit) -> None:
-    assert ended.describe().endswith("longer than a lease, so the watchdog killed it")
-    assert "memory" not in ended.describe()
+    assert ended.describe_exit().endswith("longer than a lease, so the watchdog killed it")
+    assert "memory" not in ended.describe_exit()
     assert ended.reason == ("signal" if ended.signal else "exit")
 
 

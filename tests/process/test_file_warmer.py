@@ -212,7 +212,7 @@ def test_the_older_system_call_counts_the_same(model: Path) -> None:
 
 def test_progress_in_words() -> None:
     reading = Progress(files=3, total=2**31, read=2**30, seconds=4)
-    assert reading.describe() == "reads 2.0 GiB in 3 files into the page cache: 1.0 GiB after 4 s"
+    assert reading.describe_progress() == "reads 2.0 GiB in 3 files into the page cache: 1.0 GiB after 4 s"
 
 
 V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_", "9:memory:", "cgroup c rw,memory")

@@ -17,7 +17,7 @@ from tests.process.conftest import NAMESPACE, ROOT, Agent, program
 from tests.waiting import until
 from unitagent.system import procfs
 from unitagent.workload import leftovers
-from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.resource_release import SharedMemory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

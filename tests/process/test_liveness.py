@@ -23,14 +23,15 @@ from unitagent.core.exits import Exit
 from unitagent.system import procfs
 from unitagent.workload import liveness
 from unitagent.workload.liveness import (
+    BirthCounter,
     DeadProcess,
+    ExitNotifier,
     LivenessCheck,
     find_killed_zombies,
 )
 from unitagent.workload.oom import OomCounter
-from unitagent.workload.process_events import BirthCounter, ExitNotifier
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.resource_release import SharedMemory
 
 Start = Callable[..., Agent]
 
@@ -212,7 +213,7 @@ def test_a_bell_rings_at_the_end_of_a_process() -> None:
             notifier = ExitNotifier()
             notifier.watch_pids({short.pid, long.pid})
             short.kill()
-            await notifier.wait(1000)
+            await notifier.wait_for_death(1000)
             notifier.watch_pids(())
 
         try:
@@ -230,11 +231,11 @@ def test_a_bell_that_is_muted_wakes_nobody_and_is_heard_all_the_same() -> None:
             notifier.watch_pids({one.pid, other.pid}, silent={other.pid})
             other.kill()
             while not notifier.died:
-                await notifier.wait(0.01)
+                await notifier.wait_for_death(0.01)
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(notifier.wait(1000), 0.05)
+                await asyncio.wait_for(notifier.wait_for_death(1000), 0.05)
             one.kill()
-            await notifier.wait(1000)
+            await notifier.wait_for_death(1000)
             notifier.watch_pids(())
             return notifier.died
 
@@ -365,7 +366,7 @@ def test_where_others_are_born_all_the_time_one_seldom_searches(
 def test_the_number_of_the_kernel_tells_of_a_birth() -> None:
     births = BirthCounter()
     with subprocess.Popen(["sleep", "1000"]) as child:
-        births.calibrate(child.pid)
+        births.calibrate_counter(child.pid)
         assert births.has_increased()
         child.kill()
     seen = [births.has_increased() for _ in range(1000)]
@@ -378,7 +379,7 @@ def test_a_kernel_that_does_not_tell_is_asked_no_more(tmp_path: Path) -> None:
     """What a sandbox shows."""
     (tmp_path / "loadavg").write_text("0.00 0.00 0.00 0/0 0\n")
     births = BirthCounter(f"{tmp_path}/loadavg")
-    births.calibrate(7)
+    births.calibrate_counter(7)
     assert all(births.has_increased() for _ in range(3))
     assert BirthCounter(f"{tmp_path}/none").has_increased()
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitagent.workload import output_log
-from unitagent.workload.output_log import MOST_BYTES, PAGE_BYTES, OutputLog, OutputStream
+from unitagent.workload import output
+from unitagent.workload.output import MOST_BYTES, PAGE_BYTES, OutputLog, OutputStream
 
 
 def read_all(log: OutputLog, after: int = 0) -> list[tuple[int, bytes]]:
@@ -131,7 +131,7 @@ def test_many_generations_take_no_more_memory() -> None:
     for generation in range(1000):
         log.begin_generation(generation)
         log.append_lines(b"x\n")
-    assert len(log._starts) == output_log._MOST_STARTS
+    assert len(log._starts) == output._MOST_STARTS
     assert read_all(log)[-1] == (999, b"x\n")
 
 

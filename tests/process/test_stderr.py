@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.process.conftest import Agent, program
 from tests.waiting import until
-from unitagent.workload.output_relay import OutputRelay, Tail
+from unitagent.workload.output import OutputRelay, Tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -107,7 +107,7 @@ def test_names_that_are_no_ranks_are_removed_and_told_once(server: Server, name:
 
 def fill(server: Server, fields: Iterable[str], value: bytes) -> None:
     for field in fields:
-        server.command("HSET", NAMES.board, field, value)
+        server.command("HSET", NAMES.membership_table, field, value)
 
 
 def list_ranks(server: Server, version: int) -> None:

@@ -45,7 +45,7 @@ async def test_scripts_that_an_administrator_loads_are_enough_for_who_may_bring_
         registry, history = Registry(url, timeout=5), UnitHistory("u", url, timeout=5)
         await registry.announce_endpoint(entry(), first=True)
         assert (await registry.read()).units
-        await history.add([moment()], lambda: 5)
+        await history.add_events([moment()], lambda: 5)
         for one in (mine, registry, history):
             await one.close()
 

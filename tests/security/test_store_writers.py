@@ -63,10 +63,10 @@ def test_many_pushes_are_a_few_looks(server: Server) -> None:
         store, looks = RedisStore("u", server.url, timeout=5, incarnation="me"), list[float]()
         task = asyncio.create_task(store.listen(lambda: looks.append(time.monotonic())))
         await until(lambda: looks)
-        line = b'PUBLISH %s "look another"\r\n' % KeyNames("u").look.encode()
+        line = b'PUBLISH %s "look another"\r\n' % KeyNames("u").wakeup_channel.encode()
         began = time.monotonic()
         await asyncio.to_thread(send, server, line * PUSHES)
-        server.command("PUBLISH", KeyNames("u").look, "look last")
+        server.command("PUBLISH", KeyNames("u").wakeup_channel, "look last")
         await asyncio.sleep(1)
         most = (time.monotonic() - began) / 0.05 + 3
         task.cancel()
@@ -83,7 +83,7 @@ def test_the_few_pushes_of_a_restart_are_looks_at_once(server: Server) -> None:
         task = asyncio.create_task(store.listen(lambda: looks.append(time.monotonic())))
         await until(lambda: looks)
         for number in range(8):
-            server.command("PUBLISH", KeyNames("u").look, f"look another{number}")
+            server.command("PUBLISH", KeyNames("u").wakeup_channel, f"look another{number}")
         await until(lambda: len(looks) == 9)  # none was gathered with another one
         task.cancel()
         await store.close()

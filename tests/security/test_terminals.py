@@ -51,11 +51,11 @@ def solo(tmp_path: Path, server: Server) -> Iterator[Solo]:
 def poison(server: Server) -> None:
     """Write into the board of a Unit whose agent has gone."""
     keys = KeyNames(UNIT)
-    _, _, raw = server.command("HGET", keys.board, "r0").partition(b"\r\n")
+    _, _, raw = server.command("HGET", keys.membership_table, "r0").partition(b"\r\n")
     record = {**json.loads(raw), "hostname": EVIL, "revision": EVIL}
-    server.command("HSET", keys.board, "r0", json.dumps(record))
-    server.command("HSET", keys.board, "failure", codec.encode_failure(FAILURE))
-    server.command("SET", keys.output(1), codec.encode_value(OUTPUT))
+    server.command("HSET", keys.membership_table, "r0", json.dumps(record))
+    server.command("HSET", keys.membership_table, "failure", codec.encode_failure(FAILURE))
+    server.command("SET", keys.name_output(1), codec.encode_value(OUTPUT))
 
 
 def test_what_is_in_the_store_is_shown_and_not_interpreted(solo: Solo, server: Server) -> None:

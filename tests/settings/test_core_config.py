@@ -10,7 +10,7 @@ from msgspec.structs import fields
 
 from tests.records import record
 from unitagent.agent.core_config import build_core_config
-from unitagent.core.model import CoreConfig, Mode
+from unitagent.core.config import CoreConfig, Mode
 from unitagent.settings.resolution import resolve_settings
 from unitagent.settings.variables import FIELDS, Settings, Variable
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 from unitagent.core.timing import Timing
 from unitagent.discovery.kubernetes import RAY_PODS
 from unitagent.discovery.platforms import TABLE
@@ -67,7 +67,7 @@ def test_the_defaults() -> None:
     assert (settings.mode, settings.restart, settings.guard) == (Mode.SERVICE, Restart.INPLACE, False)
     assert (settings.max_restarts, settings.restart_window) == (10, 3600)
     assert settings.backoff == (0, 1, 2, 5, 10, 30, 60)
-    assert (settings.lease, settings.heartbeat, settings.timing) == (5, 1, Timing.of(5, 1))
+    assert (settings.lease, settings.heartbeat, settings.timing) == (5, 1, Timing.from_lease(5, 1))
     assert (settings.stop_grace, settings.restart_grace, settings.drain, settings.deregister) == (
         25,
         5,
@@ -426,7 +426,7 @@ def test_a_lease_that_cannot_keep_the_guarantees_is_refused_with_one_that_can(
     assert named
     assert near in {None, named.groups()}
     settings = settled({"UNIT_LEASE_SECONDS": named[1], "UNIT_HEARTBEAT_SECONDS": named[2]})
-    assert settings.timing == Timing.of(float(named[1]), float(named[2]))
+    assert settings.timing == Timing.from_lease(float(named[1]), float(named[2]))
 
 
 @pytest.mark.parametrize(("lease", "heartbeat"), [("2", "1"), ("1", "0.5"), ("1", "0.2"), ("600", "1")])
@@ -588,7 +588,9 @@ def test_anything_gives_settings_or_a_configuration_error(
         reader = files(**{"f": content, "etc/hosts": content})
         settings = resolve_settings(flags, environ, hostname, reader).settings
         assert settings.rank is None or settings.rank < settings.size <= 1024
-        assert settings.timing == Timing.of(settings.lease, settings.heartbeat)  # which asserts what it needs
+        assert settings.timing == Timing.from_lease(
+            settings.lease, settings.heartbeat
+        )  # which asserts what it needs
 
 
 def test_an_instance_beyond_the_size_is_a_spare_and_claims_a_rank() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.plan import STOP_GRACE, Profile
+from unitagent.core.config import Mode, Restart
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import Mode, Restart
 from unitagent.core.restart_budget import GAVE_UP_WITHIN
 from unitagent.core.state import State
 
@@ -31,7 +31,7 @@ class Endings:
 
     def check_stop(self, one: Instance, grace: float) -> None:
         """A workload is told to stop: rightly, and in its turn."""
-        if one.state.workload.cut_off:
+        if one.state.workload.isolated:
             self._check_isolated(one, grace)
         else:
             self._check_reason(one)
@@ -133,7 +133,7 @@ class Endings:
 
     def note_decision(self, one: Instance, before: State) -> None:
         """It has made up its mind to give its rank back."""
-        if one.state.me.left and not before.me.left:
+        if one.state.me.has_left and not before.me.has_left:
             self._parting[one.incarnation] = self.watch.world.now
 
     def check_exit(self, one: Instance) -> None:
@@ -215,7 +215,7 @@ class Endings:
         nobody (seed 75429 of the critical moments).
         """
         plan = self.watch.plan
-        gave_up = any(one.state.me.failed for one in self.watch.world.lives)
+        gave_up = any(one.state.me.budget_exhausted for one in self.watch.world.lives)
         if not plan.guard or gave_up or self._is_forgotten():
             return
         free = sum(s.what.startswith("order") or s.what == "signal" for s in self.watch.strikes)
@@ -260,7 +260,7 @@ class Endings:
     def _begins_anew(self, one: Instance) -> bool:
         """Whether it was started in the place of one that had given up."""
         return any(
-            other.rank == one.rank and other.state.me.failed and other.born < one.born
+            other.rank == one.rank and other.state.me.budget_exhausted and other.born < one.born
             for other in self.watch.world.lives
         )
 

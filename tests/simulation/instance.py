@@ -14,6 +14,7 @@ from tests.simulation.workload import FOREVER, Nature, Workload
 from unitagent.agent.rank_search import Spare
 from unitagent.core import actions as act
 from unitagent.core import decide, isolation, probe_answers, rank_ownership
+from unitagent.core.config import Mode
 from unitagent.core.events import (
     Drained,
     Event,
@@ -26,7 +27,7 @@ from unitagent.core.events import (
     PortFound,
     ProbeResult,
     Spawned,
-    StopAsked,
+    StopRequested,
     StoreFailed,
     Tick,
     WorkloadGone,
@@ -34,7 +35,7 @@ from unitagent.core.events import (
 )
 from unitagent.core.exits import Exit
 from unitagent.core.invariants import check_invariants
-from unitagent.core.model import Gang, InstanceState, Mode, Reason, Record, Reply
+from unitagent.core.model import Gang, InstanceState, Reason, Record, Reply
 from unitagent.core.state import State, initial_state, make_failure
 from unitagent.core.state_parts import Shutdown
 from unitagent.core.status import last_leader_contact
@@ -154,24 +155,24 @@ class Instance:
     @property
     def contact(self) -> float | None:
         """Since when its contact with the store is unbroken."""
-        since = self.state.store.leases.contact
+        since = self.state.store.leases.contact_since
         return None if since is None else since - self.skew
 
     @property
     def last_answer(self) -> float:
         """When the store last answered it."""
-        last = self.state.store.leases.last
+        last = self.state.store.leases.last_reply_at
         return float("-inf") if last is None else last - self.skew
 
     @property
     def touched(self) -> float:
         """When it began the exchange that the store last answered, on its own clock."""
-        return float("-inf") if self.state.store.touched is None else self.state.store.touched
+        return float("-inf") if self.state.store.last_contact_at is None else self.state.store.last_contact_at
 
     @property
     def joined(self) -> float:
         """Since when its rank is its own."""
-        since = self.state.store.joined
+        since = self.state.store.joined_at
         return float("inf") if since is None else since - self.skew
 
     def in_contact_since(self, at: float) -> bool:
@@ -232,7 +233,7 @@ class Instance:
             return
         self.asked = self.world.now if self.asked is None else self.asked
         if self.claimant is None or self.rank != NO_RANK:
-            self.handle_event(StopAsked)
+            self.handle_event(StopRequested)
         elif not self.paused:
             self.claimant.end()
 
@@ -378,7 +379,7 @@ class Instance:
         if not foreign:
             return reply
         known = {rank: one for rank, one in reply.records.items() if rank not in foreign}
-        return replace(reply, records=known, foreign=foreign)
+        return replace(reply, records=known, unverified_ranks=foreign)
 
     def _report_failure(self, sent: int) -> None:
         if sent == self._sent:

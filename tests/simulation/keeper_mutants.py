@@ -6,7 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 from unitagent.core import decide, isolation, keeper_rules, keepers, restart_budget, shutdown
-from unitagent.core.keeper_record import KeeperRecord
+from unitagent.core.model import KeeperRecord
 from unitagent.core.state import State
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.simulation.plan import Profile
 from tests.simulation.run import Outcome, simulate
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 
 _PROFILES = {
     Profile.ANYTHING: 4, Profile.MOMENTS: 3, Profile.BURST: 2, Profile.STORE: 2, Profile.DRAIN: 3

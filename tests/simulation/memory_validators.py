@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeerAnswered
-from unitagent.core.model import Beat, Failure, Mode, Record
+from unitagent.core.model import Beat, Failure, Record
 from unitagent.core.state import State
 from unitagent.core.state_parts import Shutdown
 
@@ -88,12 +89,12 @@ class Memories:
         """The store has got a word."""
         if said is not None and said.gang:
             self.confirmed.add((one.incarnation, said.gang))
-        if said is not None and said.left:
+        if said is not None and said.has_left:
             self.parted.add(one.incarnation)
         boards = self.watch.world.boards
         board = boards.main.board
         heard = boards.is_main(one.host) and one.host not in boards.deaf
-        if heard and any(record.failed for record in board.records.values()):
+        if heard and any(record.budget_exhausted for record in board.records.values()):
             self.warned.add(one.incarnation)
         self._note_beat(one, said, board.beats.get(one.rank))
         forgot = boards.lost_at != self._lost_at
@@ -129,7 +130,7 @@ class Memories:
             return
         for other in self.watch.world.living:
             rival = other.rank == one.rank and other is not one and other.state.joined
-            rival = rival and not other.state.fenced and not other.state.me.left
+            rival = rival and not other.state.fenced and not other.state.me.has_left
             if rival and one.state.joined:
                 self._taken_back(one, other)
             elif rival:

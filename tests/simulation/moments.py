@@ -59,9 +59,9 @@ MOMENTS: Mapping[str, tuple[Moment, float]] = {
     "sees a successor": (_sees_a_successor, 2),
     "admits": (lambda _, old, new: old.up and new.up and new.workload.gang is not old.workload.gang, 1),
     "obeys": (lambda _, old, new: new.me.order != old.me.order, 1),
-    "is asked": (lambda _, old, new: new.me.asked and not old.me.asked, 1),
-    "leaves": (lambda _, old, new: new.me.left and not old.me.left, 1),
-    "is isolated": (lambda _, old, new: new.workload.cut_off and not old.workload.cut_off, 1),
+    "is asked": (lambda _, old, new: new.me.stop_requested and not old.me.stop_requested, 1),
+    "leaves": (lambda _, old, new: new.me.has_left and not old.me.has_left, 1),
+    "is isolated": (lambda _, old, new: new.workload.isolated and not old.workload.isolated, 1),
     "comes back": (lambda _, old, new: old.joined and new.connected and not old.connected, 2),
 }
 

@@ -34,10 +34,11 @@ from unitagent.core import (
     shutdown,
 )
 from unitagent.core.actions import Stop
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeersChecked, PortFound, ProbeResult, StoreFailed
 from unitagent.core.exits import ExitCode
 from unitagent.core.leases import NEVER, Lease, Leases
-from unitagent.core.model import Beat, Failure, Gang, InstanceState, Mode, Record, Reply
+from unitagent.core.model import Beat, Failure, Gang, InstanceState, Record, Reply
 from unitagent.core.state import Result, State, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
@@ -69,7 +70,7 @@ def _patch_facts(change: Callable[[State, Event, State], State]) -> Any:
 
 def _starts_in_a_pause() -> Any:
     return patch.multiple(
-        barrier, is_paused=lambda state: False, earliest_start=lambda state: state.barrier.not_before
+        barrier, is_paused=lambda state: False, earliest_start=lambda state: state.barrier.backoff_until
     )
 
 
@@ -111,8 +112,10 @@ def _announce_before_dead() -> Any:
 def _no_second_opinion() -> Any:
     def end(state: State) -> Result:
         everybody = frozenset(record.incarnation for record in state.store.records.values())
-        after, actions = failures.end_generation(state.with_peers(mute=everybody, heard={}))
-        return after.with_peers(mute=state.peers.mute, heard=state.peers.heard), actions
+        after, actions = failures.end_generation(state.with_peers(unresponsive=everybody, known_alive_at={}))
+        return after.with_peers(
+            unresponsive=state.peers.unresponsive, known_alive_at=state.peers.known_alive_at
+        ), actions
 
     return _patch_rule(failures.end_generation, end)
 
@@ -121,7 +124,7 @@ def _judge_at_once() -> Any:
     seen = Leases.after_reply
 
     def at_once(leases: Leases, *args: Any, **kwargs: Any) -> Leases:
-        return replace(seen(leases, *args, **kwargs), contact=0.0)
+        return replace(seen(leases, *args, **kwargs), contact_since=0.0)
 
     return patch.object(Leases, "after_reply", at_once)
 
@@ -144,7 +147,7 @@ def _old_failures() -> Any:
     def note(state: State) -> Result:
         known = state.recovery.failure
         old = (
-            state.store.current
+            state.store.is_new_snapshot
             and state.in_gang
             and known is not None
             and known.generation == state.me.generation - 1
@@ -182,8 +185,8 @@ def _go_on_unasked() -> Any:
     real = barrier.enter_generation
 
     def enter(state: State) -> Result:
-        new, actions = real(state.with_store(current=True))
-        return new.with_store(current=state.store.current), actions
+        new, actions = real(state.with_store(is_new_snapshot=True))
+        return new.with_store(is_new_snapshot=state.store.is_new_snapshot), actions
 
     both = ExitStack()
     both.enter_context(patch.object(barrier, "is_still_mine", lambda state: True))
@@ -365,7 +368,9 @@ def _leases_never_count() -> Any:
 
 def _an_answer_is_no_sign_of_life() -> Any:
     right = rank_ownership.find_replaceable
-    return patch.object(rank_ownership, "find_replaceable", lambda state: right(state.with_peers(heard={})))
+    return patch.object(
+        rank_ownership, "find_replaceable", lambda state: right(state.with_peers(known_alive_at={}))
+    )
 
 
 def _nobody_follows_rank_0() -> Any:
@@ -382,7 +387,9 @@ def _a_store_that_went_back_fences() -> Any:
 
 def _take_after(margin: float) -> Any:
     def is_gone(state: State, incarnation: str) -> bool:
-        answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease + margin
+        answered = (
+            state.now - state.peers.known_alive_at.get(incarnation, NEVER) < state.config.lease + margin
+        )
         return (
             state.store.leases.seconds_unchanged(incarnation) > state.config.lease + margin and not answered
         )
@@ -550,7 +557,7 @@ def _charge_what_is_not_known() -> Any:
 
     def count(state: State) -> Result:
         leases, now = state.store.leases, state.now
-        blind = replace(leases, contact=now if leases.contact is None else leases.contact)
+        blind = replace(leases, contact_since=now if leases.contact_since is None else leases.contact_since)
         after, actions = right(state.with_store(leases=blind))
         return after.with_store(leases=leases), actions
 
@@ -590,7 +597,11 @@ def _the_lost_stand_at_the_barrier() -> Any:
 def _what_is_remembered_is_present() -> Any:
     def is_present(leases: Leases, incarnation: str) -> bool:
         lease = leases.by_incarnation.get(incarnation)
-        return lease is not None and leases.contact is not None and lease.since > leases.contact
+        return (
+            lease is not None
+            and leases.contact_since is not None
+            and lease.unchanged_since > leases.contact_since
+        )
 
     return patch.object(Leases, "is_present", is_present)
 
@@ -654,12 +665,13 @@ MUTANTS = (
     *(Mutant(wrong, patched, seed, simulate_keepers) for wrong, patched, seed in KEEPER_MUTANTS),
 )
 """One is left out, since no guarantee tells it from the real core: "who was asked to stop stands at the
-barrier", which is ``barrier.stands`` without its look at ``asked``. A record that may stand is idle, or has
-started.
+barrier", which is ``barrier.counts_at_barrier`` without its look at ``stop_requested``. A record that may
+stand is idle, or has started.
 
 Idle: its agent has no workload, so in the very step in which it is asked to stop it is leaving
-(``ending.asked``) and says so (``ending.leave``). What it publishes has both ``asked`` and ``left``, and
-``left`` does not stand. The exceptions publish nothing: who is fenced, and who has no rank yet.
+(``shutdown.leave_without_workload``) and says so (``shutdown.leave_unit``). What it publishes has both
+``stop_requested`` and ``has_left``, and ``has_left`` does not stand. The exceptions publish nothing: who is
+fenced, and who has no rank yet.
 
 Started, in the gang that I have confirmed: all have confirmed it, so by guarantee 2 I may start, and drain
 with the others as if I had started a moment earlier. Started in another gang: this generation has begun

@@ -7,7 +7,7 @@ from enum import StrEnum
 from random import Random
 
 from tests.simulation.bounds import Bounds
-from unitagent.core.model import CoreConfig, Mode, Restart
+from unitagent.core.config import CoreConfig, Mode, Restart
 from unitagent.core.timing import Timing
 
 
@@ -96,7 +96,7 @@ class Plan:
     @property
     def timing(self) -> Timing:
         """What follows from lease and heartbeat in the core."""
-        return Timing.of(self.lease, self.heartbeat)
+        return Timing.from_lease(self.lease, self.heartbeat)
 
     @property
     def bounds(self) -> Bounds:
@@ -147,7 +147,7 @@ def draw_plan(rng: Random, seed: int) -> Plan:
     size = rng.choices(list(_SIZES), list(_SIZES.values()))[0]
     lease, heartbeat = _lease_and_heartbeat(rng, size)
     pace = max(0.4, lease / USUAL_LEASE)
-    timing = Timing.of(lease, heartbeat)
+    timing = Timing.from_lease(lease, heartbeat)
     names = rng.uniform(0.5, 6.0) if anything and rng.random() < 0.1 else 0.0
     auto = rng.random() < 0.08
     plan = Plan(

@@ -22,7 +22,7 @@ class Probing:
         """The codes of one instance's probes, each against its line in the table."""
         state = one.state
         ready, leads = one.ready, one.rank == 0
-        going = one.asked is not None or state.me.asked or state.shutdown.draining is not None
+        going = one.asked is not None or state.me.stop_requested or state.shutdown.draining_since is not None
         truth = {
             "/livez": 200,
             "/readyz": 200 if ready and not going else 503,

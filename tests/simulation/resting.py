@@ -19,5 +19,5 @@ def check_rest(before: State, event: Event, after: State, actions: Sequence[Acti
     on_time = isinstance(event, Tick) and event.late <= LATE_TICKS * before.config.timing.tick
     if wake is None or not on_time or event.now >= wake:
         return
-    same = replace(before, now=after.now).with_store(current=False, last_to_act=False)
+    same = replace(before, now=after.now).with_store(is_new_snapshot=False, wrote_last=False)
     assert (after, actions) == (same, ()), f"not due before {wake}: {event} led to {actions}"

@@ -9,8 +9,8 @@ from typing import Any
 from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
+from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode
-from unitagent.core.model import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

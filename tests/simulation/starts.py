@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.simulation.bounds import ROUND_TRIP
-from unitagent.core.model import Gang, Restart
+from unitagent.core.config import Restart
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Starts:
 
     def note_decision(self, one: Instance, before: State) -> None:
         """1: no generation is entered over a living workload."""
-        if one.state.store.leases.contact != before.store.leases.contact:
+        if one.state.store.leases.contact_since != before.store.leases.contact_since:
             self._first_answers[one.incarnation] = one.answered
         here = one.state.me.generation
         if here != before.me.generation:

@@ -56,18 +56,18 @@ _SHOWN = {
     "generation": attrgetter("generation"),
     "work": attrgetter("workload.phase"),
     "leaving": attrgetter("shutdown.leaving"),
-    "ended": attrgetter("workload.ended"),
-    "cut_off": attrgetter("workload.cut_off"),
-    "draining": attrgetter("shutdown.draining"),
+    "pending_failure": attrgetter("workload.pending_failure"),
+    "isolated": attrgetter("workload.isolated"),
+    "draining_since": attrgetter("shutdown.draining_since"),
     "fenced": attrgetter("fenced"),
-    "suspects": attrgetter("peers.suspects"),
-    "doubts": attrgetter("peers.doubts"),
-    "asked": attrgetter("shutdown.asked"),
+    "presumed_lost": attrgetter("peers.presumed_lost"),
+    "readiness_doubts": attrgetter("peers.readiness_doubts"),
+    "requested_at": attrgetter("shutdown.requested_at"),
 }
 
 
 def _list_changes(before: State, after: State) -> Iterator[str]:
-    for one in ("generation", "state", "gang", "asked", "left", "failed"):
+    for one in ("generation", "state", "gang", "stop_requested", "has_left", "budget_exhausted"):
         old, new = getattr(before.me, one), getattr(after.me, one)
         if old != new:
             yield f"me.{one} {old or '-'}->{new or '-'}"

@@ -10,7 +10,7 @@ from tests.simulation.instance import Instance
 from tests.simulation.plan import Profile
 from tests.simulation.run import simulate
 from tests.simulation.world import World
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 
 SEED = 5
 QUIET: dict[str, Any] = {

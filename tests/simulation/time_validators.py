@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.plan import Profile
 from tests.simulation.probing import Probing
+from unitagent.core.config import Mode
 from unitagent.core.events import Event, Exchanged, PeerAnswered, StoreFailed
 from unitagent.core.leases import find_neighbours
-from unitagent.core.model import Gang, Mode, OrderKind
-from unitagent.core.state import ALL_BEATS, find_relay
+from unitagent.core.members import ALL_BEATS, find_relay
+from unitagent.core.model import Gang, OrderKind
 from unitagent.core.state_parts import Shutdown
 
 if TYPE_CHECKING:
@@ -136,14 +137,14 @@ class Lookout:
         return max(one.touched, self._last_vouch(one))
 
     def _last_vouch(self, one: Instance) -> float:
-        gang, heard = one.state.workload.gang, one.state.peers.heard
+        gang, heard = one.state.workload.gang, one.state.peers.known_alive_at
         vouch = () if gang is None else gang.incarnations[: None if one.rank == 0 else 1]
         return max((heard[peer] for peer in vouch if peer in heard), default=float("-inf"))
 
     def _is_member(self, one: Instance, rank: int) -> bool:
         """Whether it believes that the member it started with is still there."""
         record, gang = one.state.store.records.get(rank), one.state.workload.gang
-        if record is None or gang is None or record.left:
+        if record is None or gang is None or record.has_left:
             return False
         return record.incarnation == gang.incarnations[rank]
 
@@ -267,12 +268,12 @@ class Lookout:
         """4: with guard, a member that dies without a word is noticed by the survivors in contact."""
         work, plan = dead.workload, self.watch.plan
         counts = plan.guard and plan.mode is Mode.SERVICE and plan.size > 1 and dead.asked is None
-        if not counts or work is None or not work.main or dead.state.me.left or dead.state.fenced:
+        if not counts or work is None or not work.main or dead.state.me.has_left or dead.state.fenced:
             return
         if (
             dead.state.generation > work.gang.generation
             or dead.state.shutdown.leaving
-            or dead.state.shutdown.draining
+            or dead.state.shutdown.draining_since
         ):
             return
         for bound, everybody in ((self.world.bounds.detected, False), (self.world.bounds.told, True)):
@@ -326,7 +327,7 @@ class Lookout:
         """Whether it has run in this gang, in contact and awake, since then."""
         work = one.workload
         runs = work is not None and work.alive and work.gang.id == gang.id
-        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.cut_off
+        undisturbed = one.state.shutdown == Shutdown() and not one.state.workload.isolated
         awake = not one.paused and one.woken < since
         return runs and undisturbed and awake and one.in_contact_since(since)
 

@@ -17,9 +17,10 @@ from tests.simulation.stores import Boards
 from tests.simulation.story import Story
 from tests.simulation.watch import Watch
 from tests.simulation.workload import Workload
-from unitagent.core.events import PeerHungUp, StoreNotified
+from unitagent.core.config import Mode
+from unitagent.core.events import PeerDisconnected, StoreNotified
 from unitagent.core.exits import Exit, ExitCode
-from unitagent.core.model import Gang, Mode
+from unitagent.core.model import Gang
 from unitagent.core.state import State
 
 LOST_PUSHES = 0.03
@@ -181,7 +182,11 @@ class World:
         for other in self.living:
             if one.incarnation in other.watching and self.network.are_linked(other.host, one.host):
                 self.schedule(
-                    self.rng.uniform(0.001, 0.05), other.handle_event, PeerHungUp, one.rank, one.incarnation
+                    self.rng.uniform(0.001, 0.05),
+                    other.handle_event,
+                    PeerDisconnected,
+                    one.rank,
+                    one.incarnation,
                 )
 
     def _bury(self, one: Instance) -> None:

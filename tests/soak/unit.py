@@ -75,7 +75,11 @@ class Unit:
         """What the store keeps of the Unit; its history and its outputs have limits of their own."""
         keys = KeyNames(_NAME)
         changes = self._store.zrangebyscore(keys.changes, "-inf", "+inf")
-        return len(self._store.hgetall(keys.board)) + len(self._store.hgetall(REGISTRY)) + len(changes)
+        return (
+            len(self._store.hgetall(keys.membership_table))
+            + len(self._store.hgetall(REGISTRY))
+            + len(changes)
+        )
 
     def workloads(self) -> list[int]:
         """Pids of the workloads' main processes: each leads its group, directly below its agent."""

@@ -87,14 +87,14 @@ ENTRIES = st.tuples(st.sampled_from([b"1", b"9007199254740991", b"x"]), _near(to
 def writes(unit: str, fields: list[str], values: st.SearchStrategy[bytes]) -> Writes:
     """Commands that put ``values`` into these fields of the board, and anything into all other keys."""
     keys = KeyNames(unit)
-    outputs = [keys.output(number) for number in range(KEPT_OUTPUTS)]
+    outputs = [keys.name_output(number) for number in range(KEPT_OUTPUTS)]
     field = st.sampled_from(fields) | st.text(min_size=3, max_size=5)
     members = st.sampled_from(["0", "1", "x", "-1", "1025", "", "00"])
     scores = st.sampled_from(["1", "1e15", "inf", "-inf", "9e15"])
     places = st.sampled_from([keys.changes, keys.history, REGISTRY, *outputs])
     types = st.sampled_from([("SET",), ("LPUSH",), ("SADD",), ("XADD", "*", "f"), ("HSET", "f")])
     return st.one_of(
-        st.builds(lambda name, value: [("HSET", keys.board, name, value)], field, values),
+        st.builds(lambda name, value: [("HSET", keys.membership_table, name, value)], field, values),
         st.builds(lambda name, value: [("HSET", REGISTRY, name, value)], st.text(max_size=5), values),
         st.builds(lambda value: [("HSET", REGISTRY, "u", value)], ENTRIES),
         st.builds(lambda score, member: [("ZADD", keys.changes, score, member)], scores, members),

@@ -84,7 +84,7 @@ async def test_a_user_with_the_least_permissions_can_do_everything(tmp_path: Pat
         assert await mine.read_output(1) is not None
         assert set((await mine.read()).records) == {0}
         history = UnitHistory("u", url, timeout=5)
-        await history.add([moment()], lambda: 5)
+        await history.add_events([moment()], lambda: 5)
         assert len((await history.read()).events) == 1
         assert len((await history.read_latest(9)).events) == 1
 
@@ -118,7 +118,7 @@ def test_no_permission_on_the_list_is_superfluous(
             await mine.read_output(1)
             await mine.read()
             history = UnitHistory("u", url, timeout=5)
-            await history.add([moment()], lambda: 5)
+            await history.add_events([moment()], lambda: 5)
             await history.read()
             await history.read_latest(9)
             await Registry(url, timeout=5).read()

@@ -80,7 +80,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
                 exchange(MINE, generation=4, failure=failed(3), judge=(0, 1), notify=True)
             )
             assert 4 <= reply.generation < 2**53
-            assert reply.age >= 0
+            assert reply.unit_age >= 0
             assert all(rank == one.rank < one.size for rank, one in reply.records.items())
             assert all(map(means_something, reply.records.values()))
             await mine.put_output(1, 0, ["line"])
@@ -91,7 +91,7 @@ def test_whatever_is_there_is_read_or_refused_in_words(shared: Server, content: 
             assert all(is_place(sight.entry.ip, sight.entry.port) for sight in sights)
             assert all(0 < sight.entry.lease < 1e8 for sight in sights)
             await history.read()
-            await history.add([moment()], lambda: 5)
+            await history.add_events([moment()], lambda: 5)
             assert moment().number in [one.number for one in (await history.read()).events]
         except StoreError as error:
             refused.append(str(error))

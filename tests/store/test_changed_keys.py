@@ -31,20 +31,24 @@ async def test_a_record_is_compared_again_when_the_keys_have_changed(server: Ser
 
     async def seen() -> tuple[set[int], set[int], set[int] | None]:
         reply = await me.exchange(exchange(record(0, "a")))
-        return set(reply.records), set(reply.foreign), None if me.unlike is None else set(me.unlike)
+        return (
+            set(reply.records),
+            set(reply.unverified_ranks),
+            None if me.differing_ranks is None else set(me.differing_ranks),
+        )
 
     await other.exchange(exchange(record(1, "b")))
     assert await seen() == ({0, 1}, set(), set())
-    mine.replace((NEW,))
-    assert me.unlike is None
+    mine.replace_secrets((NEW,))
+    assert me.differing_ranks is None
     assert await seen() == ({0}, {1}, {1})
-    theirs.replace((OLD, NEW))
+    theirs.replace_secrets((OLD, NEW))
     await other.exchange(exchange(record(1, "b")))
     assert await seen() == ({0, 1}, set(), {1})
-    mine.replace((NEW, OLD))
+    mine.replace_secrets((NEW, OLD))
     assert await seen() == ({0, 1}, set(), set())
-    theirs.replace((OLD,))
-    mine.replace((NEW,))
+    theirs.replace_secrets((OLD,))
+    mine.replace_secrets((NEW,))
     await other.exchange(exchange(record(1, "b")))
     assert await seen() == ({0}, {1}, {1})
     assert (await me.read()).unlike == {1}
@@ -58,9 +62,9 @@ async def test_a_line_of_the_list_is_compared_again_when_the_keys_have_changed(s
     writer, reader = (Registry(server.url, timeout=2, keys=keys) for keys in (theirs, mine))
     await writer.announce_endpoint(entry())
     for secrets, seen in (((OLD,), True), ((NEW,), False), ((OLD, NEW), True), ((NEW,), False)):
-        mine.replace(secrets)
+        mine.replace_secrets(secrets)
         assert bool((await reader.read()).units) is seen
-    theirs.replace((OLD, NEW))
+    theirs.replace_secrets((OLD, NEW))
     await writer.announce_endpoint(entry())
     assert (await reader.read()).units
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SIZE, LEASE, TAKEOVER = 3, 0.4, 0.5
-QUICK = replace(Timing.of(1, 0.2), lease=LEASE, takeover=TAKEOVER)
+QUICK = replace(Timing.from_lease(1, 0.2), lease=LEASE, takeover=TAKEOVER)
 SPARE = replace(record(0, "spare", generation=0, size=SIZE), ip="10.0.0.9", netns="here")
 
 
@@ -185,7 +185,7 @@ def test_who_comes_back_to_its_own_rank_has_it_at_once(state: str) -> None:
         server.state.board.born = server.clock() - 60
         me = replace(SPARE, rank=1)
         if state != "empty":
-            there = replace(holder(1), left=state == "left", ip=me.ip, netns=me.netns, port=me.port)
+            there = replace(holder(1), has_left=state == "left", ip=me.ip, netns=me.netns, port=me.port)
             await FakeStore(server, 1, "i1").exchange(exchange(there, generation=4))
         begun = asyncio.get_running_loop().time()
         found = await claimed(server, me, spare=Spare.HOME)
@@ -269,7 +269,7 @@ async def test_a_tenure_that_was_not_observed_is_one_above_its_predecessors() ->
     server = FakeServer()
     async with held(server) as beating:
         beating[1].cancel()
-        await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
+        await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), has_left=True), generation=4))
         found = await claimed(server)
     assert (found.me.rank, found.me.tenure) == (1, holder(1).tenure + 1)
     assert found.me.outranks(holder(1))
@@ -358,7 +358,7 @@ async def test_a_store_that_is_older_than_a_lease_gives_a_rank_that_was_left_at_
     server = FakeServer()
     waits = claimed(server)
     await until(lambda: server.state.board.born is not None)
-    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), left=True), generation=4))
+    await FakeStore(server, 1, "i1").exchange(exchange(replace(holder(1), has_left=True), generation=4))
     assert not waits.done()
     server.state.board.born = server.clock() - LEASE
     found = await waits
@@ -385,7 +385,7 @@ async def test_garbage_at_one_rank_does_not_keep_another_from_being_claimed() ->
             beating[rank].cancel()
         await asyncio.sleep(0.05)
         del server.state.board.records[0]
-        await FakeStore(server, 2, "i2").exchange(exchange(replace(holder(2), left=True)))
+        await FakeStore(server, 2, "i2").exchange(exchange(replace(holder(2), has_left=True)))
         async with asyncio.timeout(10 * TAKEOVER):
             assert (await claimed(server)).me.rank in {0, 2}
 
@@ -413,7 +413,7 @@ async def test_a_holder_that_the_store_hides_behind_another_has_time_to_write_ag
         waits = claimed(server)
         await looked(server, 3)
         beating[0].cancel()
-        board, former = server.state.board, replace(holder(0), incarnation="x", left=True)
+        board, former = server.state.board, replace(holder(0), incarnation="x", has_left=True)
         board.records[0], board.holders[0] = former, "x"
         board.beats[0] = (Beat("x", 1), server.clock())
         await asyncio.sleep(TAKEOVER / 2)
@@ -439,7 +439,7 @@ class Looks:
         shown = {rank: Beat(self.records[rank].incarnation, counts[rank]) for rank in self.records}
         gap, known = self.timing.contact_gap, tuple(self.leases.by_incarnation)
         self.leases = self.leases.after_reply(shown, now, gap, keep=known)
-        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, age=age)
+        reply = Reply(holder="", generation=self.generation, records=self.records, beats=shown, unit_age=age)
         self.takeover = find_longest_takeover(reply, self.takeover)
         return find_free_rank(
             reply, self.leases, SPARE, self.timing, takeover=self.takeover, lost_only=self.lost_only
@@ -448,7 +448,7 @@ class Looks:
 
 @pytest.fixture
 def looks() -> Looks:
-    return Looks(Timing.of(5, 1))
+    return Looks(Timing.from_lease(5, 1))
 
 
 def test_a_holder_has_a_takeover_of_silence_before_its_rank_is_free(looks: Looks) -> None:
@@ -461,12 +461,12 @@ def test_of_several_that_are_free_the_lowest_is_taken(looks: Looks) -> None:
 
 
 def test_who_has_left_is_gone_at_once(looks: Looks) -> None:
-    looks.records[1] = replace(looks.records[1], left=True)
+    looks.records[1] = replace(looks.records[1], has_left=True)
     assert looks.at(0) == 1
 
 
 def test_a_place_of_my_own_comes_before_a_lower_rank(looks: Looks) -> None:
-    looks.records[0] = replace(looks.records[0], left=True)
+    looks.records[0] = replace(looks.records[0], has_left=True)
     looks.records[2] = replace(looks.records[2], ip=SPARE.ip, port=SPARE.port, netns=SPARE.netns)
     assert looks.at(0) == 2
 
@@ -502,14 +502,14 @@ def test_a_holder_that_the_store_has_forgotten_has_time_to_write_again(looks: Lo
 
 def test_a_holder_that_the_store_has_forgotten_keeps_its_rank_as_long_as_it_answers() -> None:
     """The store was wiped, and cannot be reached from there (seed 800005151)."""
-    search = RankSearch(SPARE, guard=True, timing=Timing.of(5, 1), spare=Spare.ANY, asks=True)
+    search = RankSearch(SPARE, guard=True, timing=Timing.from_lease(5, 1), spare=Spare.ANY, asks=True)
     records, alive, free = {rank: holder(rank) for rank in range(SIZE)}, True, list[float]()
     for now in range(40):
         if now == 10:
             del records[0]
         alive = now < 24
         beats = {rank: Beat(one.incarnation, now) for rank, one in records.items()}
-        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, age=99.0), now)
+        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, unit_age=99.0), now)
         for late in search.list_late_holders(now):
             assert late.rank == 0
             search.note_answer(late, now, now, alive=alive)
@@ -536,7 +536,7 @@ def test_on_a_young_store_even_a_rank_that_nobody_holds_is_not_free(looks: Looks
 
 
 def test_only_my_own_contact_settles_what_the_store_remembers() -> None:
-    timing = Timing.of(5, 1)
+    timing = Timing.from_lease(5, 1)
     contact = Leases().after_reply({}, 0, timing.contact_gap)
     assert not is_settled(Leases(), timing.lease)
     assert not is_settled(contact, timing.lease)

@@ -68,7 +68,7 @@ async def test_it_serves_who_has_the_password_and_shows_it_nowhere(
     monkeypatch.chdir(tmp_path)
     port = free_port()
     server = EmbeddedServer("127.0.0.1", port, KEYS)
-    reaped.append(server.spawn())
+    reaped.append(server.spawn_server())
     await server.wait_until_ready()
     assert (await store(port, *KEYS.passwords).exchange(MINE)).holder == "a"
     for wrong in (("wrong",), (), (SECRET, "wrong")):
@@ -85,7 +85,7 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
     former, latter = Keyring("former former former"), Keyring("latter latter latter")
     port, keys = free_port(), Keyring("former former former")
     server = EmbeddedServer("127.0.0.1", port, keys)
-    reaped.append(server.spawn())
+    reaped.append(server.spawn_server())
     await server.wait_until_ready()
     inside = store(port, *former.passwords)
     await inside.exchange(MINE)
@@ -93,7 +93,7 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
         (("former former former", "latter latter latter"), (former, latter), ()),
         (("latter latter latter",), (latter,), (former,)),
     ):
-        keys.replace(secrets)
+        keys.replace_secrets(secrets)
         await server.apply_passwords()
         for ring in in_by:
             assert (await store(port, *ring.passwords).exchange(MINE)).holder == "a"
@@ -116,7 +116,7 @@ async def test_other_passwords_count_at_once_and_who_is_in_stays(reaped: list[in
 async def test_a_client_tries_all_its_passwords(reaped: list[int]) -> None:
     port = free_port()
     server = EmbeddedServer("127.0.0.1", port, KEYS)
-    reaped.append(server.spawn())
+    reaped.append(server.spawn_server())
     await server.wait_until_ready()
     (right,) = KEYS.passwords
     for passwords in ((right, "wrong"), ("wrong", right), ("wrong", "wrong too", right)):
@@ -134,11 +134,11 @@ async def test_without_a_password_it_serves_anybody_and_warns(
 ) -> None:
     port = free_port()
     outside = EmbeddedServer("0.0.0.0", port, NONE)
-    reaped.append(outside.spawn())
+    reaped.append(outside.spawn_server())
     assert "set UNIT_SECRET_FILE" in caplog.text
     caplog.clear()
     inside = EmbeddedServer("127.0.0.1", free_port(), NONE)
-    reaped.append(inside.spawn())
+    reaped.append(inside.spawn_server())
     await inside.wait_until_ready()
     assert caplog.text == ""
     assert (await store(inside._host[1]).exchange(MINE)).holder == "a"
@@ -147,7 +147,7 @@ async def test_without_a_password_it_serves_anybody_and_warns(
 @story
 async def test_it_permits_nothing_but_what_a_store_needs(reaped: list[int]) -> None:
     server = EmbeddedServer("127.0.0.1", free_port(), NONE)
-    reaped.append(server.spawn())
+    reaped.append(server.spawn_server())
     await server.wait_until_ready()
     with socket.create_connection(server._host) as client:
         client.sendall(b"CONFIG SET dir /root\r\n")
@@ -160,7 +160,7 @@ async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> Non
     server = EmbeddedServer("127.0.0.1", port, KEYS)
     mine = store(port, *KEYS.passwords)
     for _ in range(3):
-        reaped.append(server.spawn())
+        reaped.append(server.spawn_server())
         await server.wait_until_ready()
         assert (await mine.exchange(MINE)).holder == "a"
         _end(server.pid, signal.SIGKILL)
@@ -172,7 +172,7 @@ async def test_another_one_can_be_spawned_when_it_died(reaped: list[int]) -> Non
 async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -> None:
     with running(tmp_path) as stranger:
         server = EmbeddedServer("127.0.0.1", stranger.port, NONE)
-        reaped.append(server.spawn())
+        reaped.append(server.spawn_server())
         with pytest.raises(StoreError, match=f"another server answers at 127.0.0.1:{stranger.port}"):
             await server.wait_until_ready()
 
@@ -180,7 +180,7 @@ async def test_a_port_that_is_taken_is_told(reaped: list[int], tmp_path: Path) -
 @story
 async def test_an_address_that_is_not_ours_is_told_in_the_words_of_the_server(reaped: list[int]) -> None:
     server = EmbeddedServer("192.0.2.1", free_port(), KEYS)
-    reaped.append(server.spawn())
+    reaped.append(server.spawn_server())
     _end(server.pid)
     with pytest.raises(
         StoreError, match=r"did not start: .*Cannot assign requested address|ended: .*Cannot assign"
@@ -194,7 +194,7 @@ import asyncio, time
 from unitagent.system.keyring import Keyring
 from unitagent.store.embedded import EmbeddedServer
 server = EmbeddedServer("127.0.0.1", {free_port()}, Keyring())
-pid = server.spawn()
+pid = server.spawn_server()
 asyncio.run(server.wait_until_ready())
 print(pid, flush=True)
 time.sleep(60)
@@ -236,7 +236,7 @@ def test_without_the_wheel_a_server_on_the_path_does(monkeypatch: pytest.MonkeyP
     assert find_server() == shutil.which("redis-server")
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigurationError, match=r"unitagent\[embedded\]"):
-        EmbeddedServer("127.0.0.1", 1, NONE).spawn()
+        EmbeddedServer("127.0.0.1", 1, NONE).spawn_server()
 
 
 def test_a_spawn_of_the_callers_own_is_used() -> None:
@@ -246,7 +246,7 @@ def test_a_spawn_of_the_callers_own_is_used() -> None:
         seen.append(os.read(stdin, 65536))
         return 4711
 
-    assert EmbeddedServer("::1", 9471, KEYS, spawn=spawn).spawn() == 4711
+    assert EmbeddedServer("::1", 9471, KEYS, spawn=spawn).spawn_server() == 4711
     assert b"bind ::1\nport 9471\n" in seen[0]
     assert b'save ""' in seen[0]
     assert KEYS.passwords[0].encode() not in seen[0]  # even there it is only hashed

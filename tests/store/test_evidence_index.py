@@ -25,12 +25,12 @@ def index(server: Server) -> EvidenceIndex:
 
 def keep_failure(server: Server, generation: int, detail: str = "rank 1 hangs") -> Failure:
     failure = Failure(generation=generation, rank=1, ip="10.0.0.1", reason=Reason.STALLED, detail=detail)
-    server.command("HSET", NAMES.board, "failure", codec.encode_failure(failure).decode())
+    server.command("HSET", NAMES.membership_table, "failure", codec.encode_failure(failure).decode())
     return failure
 
 
 async def read_failure(index: EvidenceIndex, server: Server) -> Failure | None:
-    raw = server.command("HGET", NAMES.board, "failure")
+    raw = server.command("HGET", NAMES.membership_table, "failure")
     return codec.decode_failure(raw.partition(b"\r\n")[2].rstrip())
 
 
@@ -63,7 +63,7 @@ async def test_an_older_generation_gives_way(index: EvidenceIndex) -> None:
 @story
 async def test_it_expires(index: EvidenceIndex, server: Server) -> None:
     await index.put_entry(3, 0, b"x")
-    left = int(server.command("TTL", NAMES.evidence(3)).strip(b":\r\n"))
+    left = int(server.command("TTL", NAMES.name_evidence(3)).strip(b":\r\n"))
     assert 0 < left <= 86400
     await index.close()
 
@@ -73,7 +73,7 @@ async def test_garbage_is_passed_over(index: EvidenceIndex, server: Server) -> N
     await index.put_entry(3, 0, b"x")
     long = "y" * LONGEST_ENTRY * 2
     for field, value in (("x", "y"), ("01", "y"), ("5000", "y"), ("1", long), ("count", "many")):
-        server.command("HSET", NAMES.evidence(3), field, value)
+        server.command("HSET", NAMES.name_evidence(3), field, value)
     assert await index.read_entries(3) == {0: b"x"}
     await index.close()
 

@@ -17,7 +17,7 @@ from tests.records import exchange, failed, record
 from unitagent.core.model import Charge, Gang, Order, OrderKind
 from unitagent.core.restart_budget import MOST_CHARGES
 from unitagent.store import codec
-from unitagent.store.unit_view import HOUR, MOST_WARNINGS, LimitedWarnings
+from unitagent.store.errors import HOUR, MOST_WARNINGS, LimitedWarnings
 from unitagent.system.limits import MAX_UNIT_SIZE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def test_a_key_of_another_type_is_removed_and_said_once(
             server.command(words[0], key, *words[1:])
             reply = await store.exchange(MINE)
             assert (reply.holder, set(reply.records), reply.generation) == ("a", {0}, 3)
-            assert reply.age < 1  # it counts as a new board
+            assert reply.unit_age < 1  # it counts as a new board
 
     tell()
     assert len(warned) == 1
@@ -134,7 +134,7 @@ async def test_values_of_nonsense_in_every_field_do_no_harm(
         reply = await store.exchange(request)
         assert set(reply.records) <= {0}
         assert reply.generation >= 4
-        assert reply.age >= 0
+        assert reply.unit_age >= 0
         snapshot = await store.read()
         assert set(snapshot.records) <= {0}
         server.command("FLUSHALL")

@@ -185,7 +185,7 @@ def test_each_unit_finds_its_node_of_a_cluster(cluster: list[Server]) -> None:
                 await until(lambda: heard.count == 1)
             assert set((await mine.read()).records) == {0, 1}
             history = UnitHistory(unit, url, timeout=3)
-            await history.add([moment()], lambda: 0)
+            await history.add_events([moment()], lambda: 0)
             assert len((await history.read()).events) == 1
         cluster[2].kill()
         sizes = [node.command("DBSIZE") for node in cluster[:2]]

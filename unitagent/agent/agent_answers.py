@@ -62,7 +62,7 @@ class AgentAnswers:
         rule: Callable[[State], ProbeAnswer] = getattr(probe_answers, probe.rule)
         return rule(self._state)
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         """Return ``/status``."""
         from unitagent.core.summary import summarize  # noqa: PLC0415 (for people, who may never ask)
 
@@ -85,7 +85,7 @@ class AgentAnswers:
         leader = state.me if state.config.rank == 0 else state.store.records.get(0)
         return join_host_port(leader.ip, self._traffic_port) if leader and self._traffic_port else None
 
-    def report(self) -> dict[str, Any]:
+    def report_instance(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""
         return build_own_status(self._state)
 
@@ -93,18 +93,18 @@ class AgentAnswers:
         """Return whether the whole Unit serves."""
         return probe_answers.is_ready(self._state)
 
-    def metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
+    def render_metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
         """Return ``/metrics``."""
         state = self._state
         waits = state.now - state.barrier.entered if state.me.state is InstanceState.IDLE else 0.0
         gauges = Gauges(max(0.0, waits), self._agent.requests_in_flight, processes)
-        return self._metrics.render(self.status(), state.now, gauges)
+        return self._metrics.render_text(self.build_status(), state.now, gauges)
 
-    async def processes(self) -> list[dict[str, Any]]:
+    async def list_processes(self) -> list[dict[str, Any]]:
         """Return what each process of the workload uses now."""
         return [asdict(usage) for usage in await self._agent.sample_usage()]
 
-    def output(self, after: int) -> dict[str, Any]:
+    def read_output(self, after: int) -> dict[str, Any]:
         """Return what ``/logs`` shows, with the bytes of its parts."""
         streams, page = self._agent.read_output(after)
         return {
@@ -113,23 +113,23 @@ class AgentAnswers:
             "parts": [*map(msgspec.structs.asdict, page.parts)],
         }
 
-    def identity(self) -> tuple[str, int, str]:
+    def get_identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
         config = self._agent.state.config
         return config.unit, config.rank, config.incarnation
 
-    def peers(self) -> set[str]:
+    def list_addresses(self) -> set[str]:
         """Return the addresses of all known instances."""
         return {record.ip for record in self._agent.state.store.records.values()}
 
-    def dashboard(self) -> str:
+    def get_dashboard(self) -> str:
         """Return what the dashboard shows."""
         return self._dashboard
 
-    def phase(self) -> Phase:
+    def find_phase(self) -> Phase:
         """Return the phase of the Unit."""
         return find_phase(self._state)
 
-    def generation(self) -> int:
+    def get_generation(self) -> int:
         """Return the generation of this instance."""
         return self._agent.state.me.generation

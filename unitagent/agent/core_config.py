@@ -1,7 +1,8 @@
 """The settings in the form that the core needs.
 
-The invariant: a field of :class:`unitagent.core.model.CoreConfig` has the name, type and default of the field
-of :class:`unitagent.settings.Settings` that it comes from; the others are computed here, and nowhere else.
+The invariant: a field of :class:`unitagent.core.config.CoreConfig` has the name, type and default of the
+field of :class:`unitagent.settings.Settings` that it comes from; the others are computed here, and nowhere
+else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any
 
 from msgspec.structs import fields
 
-from unitagent.core.model import CoreConfig, Record
+from unitagent.core.config import CoreConfig
+from unitagent.core.model import Record
 from unitagent.settings import Settings
 
 _KEEPER_FAILURES = {"vllm": "relaunch"}  # an engine that goes on serving; others end with their keeper

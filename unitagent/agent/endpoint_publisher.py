@@ -98,19 +98,19 @@ class EndpointPublisher:
 
     def _make_entry(self) -> Endpoint:
         settings, (ip, port) = self._settings, self._address
-        *_, incarnation = self._answers.identity()
+        *_, incarnation = self._answers.get_identity()
         return Endpoint(
             unit=settings.unit,
             service=settings.service or settings.unit,
             revision=settings.revision,
             incarnation=incarnation,
-            generation=self._answers.generation(),
+            generation=self._answers.get_generation(),
             ip=ip,
             port=port,
             probe_port=settings.http_port,
             traffic=self._answers.answer_probe(TRAFFIC).code == OK,
             lease=settings.lease,
-            phase=self._answers.phase().value,
+            phase=self._answers.find_phase().value,
         )
 
     async def _withdraw_entry(self) -> None:

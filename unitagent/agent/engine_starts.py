@@ -61,7 +61,7 @@ class PhaseReader:
         self._clock = clock
         self._lines = [(line, re.compile(line.seconds)) for line in lines]
         self._texts = tuple(line.text for line in lines)
-        self._phases = [phase for phase in PHASES if any(_ends(line, phase) for line in lines)]
+        self._phases = [phase for phase in PHASES if any(_ends_phase(line, phase) for line in lines)]
 
     def read_lines(self, data: bytes) -> None:
         """Take whole lines, which have just come."""
@@ -71,9 +71,9 @@ class PhaseReader:
         for line in data.split(b"\n"):
             for known, seconds in self._lines:
                 if known.text in line:
-                    self._note(known, seconds.search(line) if known.seconds else None, now)
+                    self._note_line(known, seconds.search(line) if known.seconds else None, now)
 
-    def measure(self, now: float | None = None) -> dict[str, float]:
+    def measure_phases(self, now: float | None = None) -> dict[str, float]:
         """Return the seconds of the phases that have ended; with ``now``, the end of the start, of all."""
         return measure_phases(self._marks, now)
 
@@ -88,7 +88,7 @@ class PhaseReader:
         place = PHASES.index(self._marks.last_ended) - self._is_tentative if self.has_phases else -1
         return next((phase for phase in self._phases if PHASES.index(phase) > place), None)
 
-    def _note(self, known: PhaseLine, found: re.Match[bytes] | None, now: float) -> None:
+    def _note_line(self, known: PhaseLine, found: re.Match[bytes] | None, now: float) -> None:
         seconds, before = None if found is None else float(found[1]), self._marks
         if known.within:
             self._marks = before if seconds is None else add_part(before, known.phase, seconds)
@@ -98,7 +98,7 @@ class PhaseReader:
             self._is_tentative = known.tentative
 
 
-def _ends(line: PhaseLine, phase: str) -> bool:
+def _ends_phase(line: PhaseLine, phase: str) -> bool:
     return line.phase == phase and not line.within
 
 
@@ -129,7 +129,7 @@ class EngineStarts:
         self._last: Mapping[str, float] | None = None  # the phases of the start before that one
         self._has_looked = False
 
-    def begin(self, lines: Sequence[PhaseLine], generation: int) -> None:
+    def follow_start(self, lines: Sequence[PhaseLine], generation: int) -> None:
         """Follow the start of a workload that has just been spawned; nothing where no lines are known."""
         self._generation = generation
         self._reader = PhaseReader(lines, self._clock) if lines else None
@@ -145,13 +145,13 @@ class EngineStarts:
             self._reader = None
             self._listen(None)
             if not is_over and reader.has_phases:
-                self._end_start(state, reader.measure(state.now))
+                self._end_start(state, reader.measure_phases(state.now))
 
     def report_status(self, rank: int) -> dict[str, Any] | None:
         """The start in progress as far as its lines have told it, or else the last one; None before that."""
         reader, done = self._reader, self._done
         if reader is not None and reader.has_phases:
-            phases, phase = reader.measure(), reader.phase or OTHER
+            phases, phase = reader.measure_phases(), reader.phase or OTHER
             last = None if done is None else done.phases
             where = f"now in {name_phase(phase)}" if reader.phase else "its server has started"
             message = f"rank {rank}'s engine starts, {where}: {list_phases(phases)}"

@@ -90,7 +90,7 @@ class EvidenceCollection:
         self._tasks: set[asyncio.Task[None]] = set()
         self._parting: asyncio.Task[None] | None = None
 
-    async def collect(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
+    async def collect_alive(self, left: StopContext, seconds: float, interrupted: asyncio.Event) -> None:
         """Look at the living workload within ``seconds``, or until ``interrupted``; what was seen is written,
         listed and compared after that.
         """
@@ -99,7 +99,7 @@ class EvidenceCollection:
         if reports is None:
             return
         await _wait_for_either(reports.seen, interrupted, seconds)
-        self._start_task(self._publish(state, reports, seconds, compares=True))
+        self._start_task(self._publish_evidence(state, reports, seconds, compares=True))
         took = time.monotonic() - began
         if interrupted.is_set():
             reports.stop()
@@ -127,10 +127,10 @@ class EvidenceCollection:
                     return
                 await asyncio.sleep(pauses.pop(0) if len(pauses) > 1 else pauses[0])
 
-    def begin(self, left: StopContext, seconds: float) -> None:
+    def collect_remains(self, left: StopContext, seconds: float) -> None:
         """Collect what is left of a workload that is gone, in the background."""
         if (reports := self._start_collector(left, seconds, live=False)) is not None:
-            self._start_task(self._publish(left.state, reports, seconds, compares=False))
+            self._start_task(self._publish_evidence(left.state, reports, seconds, compares=False))
 
     async def close(self) -> None:
         """Give what is under way a moment, then tell collectors to end."""
@@ -178,7 +178,9 @@ class EvidenceCollection:
         }
         reports = CollectorReports()
         try:
-            reports.pid = self._spawn(json.dumps(request).encode(errors="replace"), reports.write_fd)
+            reports.pid = self._spawn_collector(
+                json.dumps(request).encode(errors="replace"), reports.write_fd
+            )
         except BaseException:
             reports.close()
             raise
@@ -188,7 +190,7 @@ class EvidenceCollection:
         self._reaper.watch_child(reports.pid, lambda ended: self._on_exit(ended, reports), service=True)
         return reports
 
-    def _spawn(self, request: bytes, write_fd: int) -> int:
+    def _spawn_collector(self, request: bytes, write_fd: int) -> int:
         stdin = open_memory_file("unit-evidence", request)
         root = str(Path(unitagent.__file__).parent.parent)
         try:
@@ -212,12 +214,12 @@ class EvidenceCollection:
         self._living.pop(reports.pid, None)
         reports.pid = 0
         if ended.status:
-            _log.warning("the collector of evidence %s", ended.describe())
+            _log.warning("the collector of evidence %s", ended.describe_exit())
         reports.end()
 
     # the index
 
-    async def _publish(
+    async def _publish_evidence(
         self, state: State, reports: CollectorReports, seconds: float, *, compares: bool
     ) -> None:
         """List what was seen, and again what was written; the rank that failed explains why, rank 0 who is
@@ -236,7 +238,7 @@ class EvidenceCollection:
             if mine.trouble:
                 _log.info("evidence: %s", escape_line(mine.trouble))
             if mine.cause and failure.rank == mine.rank:
-                await self._explain(state, failure, ": ", escape_line(mine.cause))
+                await self._explain_failure(state, failure, ": ", escape_line(mine.cause))
         except StoreError as error:
             _log.debug("the evidence is not listed in the store: %s", error)
         finally:
@@ -264,9 +266,9 @@ class EvidenceCollection:
                 found = decode_entries(await self._index.read_entries(failure.generation))
             places = {rank: one.list_places() for rank, one in found.items()}
             if verdict := escape_line(compare_ranks(places)):
-                await self._explain(state, failure, "; ", verdict)
+                await self._explain_failure(state, failure, "; ", verdict)
 
-    async def _explain(self, state: State, failure: Failure, joint: str, clause: str) -> None:
+    async def _explain_failure(self, state: State, failure: Failure, joint: str, clause: str) -> None:
         """Say what was found out, and add it to the failure that everybody sees; an order explains itself."""
         _log.warning("evidence of generation %d: %s", failure.generation, clause)
         self._tell(make_evidence_event(state, failure, time.monotonic() + state.config.epoch, clause))

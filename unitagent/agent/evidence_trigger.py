@@ -48,8 +48,8 @@ class Moment(Enum):
 def choose_moment(state: State, generation: int | None = None) -> Moment:
     """Choose when to collect evidence about the generation that is being stopped, by default mine."""
     end, failure = state.shutdown, state.recovery.failure
-    urgent = state.fenced or state.workload.cut_off or end.force_stop
-    wanted = end.draining is not None or end.asked is not None
+    urgent = state.fenced or state.workload.isolated or end.force_stop
+    wanted = end.draining or end.stop_requested
     if urgent or wanted or failure is None or failure.generation != (generation or state.me.generation):
         return Moment.NEVER
     if failure.reason in _HANGS:
@@ -142,22 +142,22 @@ class EvidenceTrigger:
             return
         self._interrupted.clear()
         try:
-            await self._get_collection().collect(left, self._seconds, self._interrupted)
+            await self._get_collection().collect_alive(left, self._seconds, self._interrupted)
         except Exception as error:  # noqa: BLE001 (whatever fails here, the workload is stopped)
             _log_failure(left, error)
 
-    def interrupt(self) -> None:
+    def interrupt_collection(self) -> None:
         """Let the stop that is under way wait no longer."""
         self._interrupted.set()
 
-    def end(self) -> None:
+    def end_collection(self) -> None:
         """Collect nothing more: this agent was asked to stop."""
         self._is_ending = True
-        self.interrupt()
+        self.interrupt_collection()
 
     async def close(self) -> None:
         """Give up what is under way."""
-        self.end()
+        self.end_collection()
         if self._timer is not None:
             self._timer.cancel()
         if self._collection is not None:
@@ -167,7 +167,7 @@ class EvidenceTrigger:
         if self._is_ending:
             return
         try:
-            self._get_collection().begin(left, self._seconds)
+            self._get_collection().collect_remains(left, self._seconds)
         except Exception as error:  # noqa: BLE001 (whatever fails here, the agent goes on)
             _log_failure(left, error)
 
@@ -190,15 +190,15 @@ class EvidenceFiles:
         """Return all collections, oldest first. Blocks."""
         from unitagent.evidence.folder import list_collections  # noqa: PLC0415
 
-        return [one.describe() for one in list_collections(self._locate())]
+        return [one.describe() for one in list_collections(self._locate_folder())]
 
     def read_piece(self, collection: str, file: str, offset: int) -> bytes | None:
         """Return a piece of a file; None if there is no such file. Blocks."""
         from unitagent.evidence.folder import read_piece  # noqa: PLC0415
 
-        return read_piece(self._locate(), collection, file, offset)
+        return read_piece(self._locate_folder(), collection, file, offset)
 
-    def _locate(self) -> Path:
+    def _locate_folder(self) -> Path:
         from unitagent.evidence.folder import choose_root, locate_folder  # noqa: PLC0415
 
         return locate_folder(choose_root(self._configured, os.environ)[0], self._unit, self._rank)

@@ -73,17 +73,17 @@ class HookRunner:
                 await self._idle.wait()
         self._waiting.clear()
         for pid in list(self._running):
-            self._kill(pid)
+            self._kill_run(pid)
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self._running) < _AT_ONCE:
-            self._start(self._waiting.popleft())
+            self._start_run(self._waiting.popleft())
         if not self._waiting and not self._running:
             self._idle.set()
 
-    def _start(self, event: bytes) -> None:
+    def _start_run(self, event: bytes) -> None:
         try:
-            pid = self._spawn(event)
+            pid = self._spawn_run(event)
         except OSError as error:
             _log.warning("UNIT_HOOK cannot be run: %s", error.strerror)
             return
@@ -91,7 +91,7 @@ class HookRunner:
         self._reaper.watch_child(pid, lambda ended: self._on_exit(pid, ended), service=True)
 
     @working_directory.in_start_directory()
-    def _spawn(self, event: bytes) -> int:
+    def _spawn_run(self, event: bytes) -> int:
         ear, write_fd = os.pipe()
         try:
             os.set_blocking(write_fd, False)
@@ -111,18 +111,18 @@ class HookRunner:
 
     def _end_late(self, pid: int) -> None:
         _log.warning("UNIT_HOOK did not end within %g s and is killed", LONGEST)
-        self._kill(pid)
+        self._kill_run(pid)
 
-    def _kill(self, pid: int) -> None:
+    def _kill_run(self, pid: int) -> None:
         """Kill a run that has not been reaped yet, with what it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
 
     def _on_exit(self, pid: int, ended: Exit) -> None:
         self._running.pop(pid).cancel()
-        self._kill(pid)  # what it left in the background would count as a part of the workload
+        self._kill_run(pid)  # what it left in the background would count as a part of the workload
         if ended.status:
-            _log.warning("UNIT_HOOK %s", ended.describe())
+            _log.warning("UNIT_HOOK %s", ended.describe_exit())
         self._start_waiting()
 
 
@@ -152,5 +152,5 @@ def _find_end(state: State, event: HistoryEvent) -> str:
         return ""
     if leaving.code == ExitCode.BUDGET:
         return "failed"
-    asked = leaving.code == ExitCode.DONE and state.shutdown.asked is not None
+    asked = leaving.code == ExitCode.DONE and state.shutdown.stop_requested
     return "drained" if asked else ""

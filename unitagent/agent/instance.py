@@ -52,12 +52,12 @@ from unitagent.system.output_streams import STDERR, STDOUT
 from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload import leftovers
 from unitagent.workload.lifecycle import Workload
-from unitagent.workload.output_relay import OutputCapture
+from unitagent.workload.output import OutputCapture
 
 if TYPE_CHECKING:
     from unitagent.agent.evidence_collection import EvidenceCollection
     from unitagent.agent.evidence_trigger import EvidenceFiles, EvidenceTrigger
-    from unitagent.agent.history_keeper import HistoryKeeper
+    from unitagent.agent.history_writer import HistoryKeeper
     from unitagent.agent.hook import HookRunner
     from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.spare_watch import SpareWatch
@@ -139,7 +139,7 @@ async def _open_stores(
         remedy=setup.remedy,
     )
     if server is not None:
-        file.add_follower(partial(server.update_passwords, lambda: store.unlike == frozenset()))
+        file.add_follower(partial(server.update_passwords, lambda: store.differing_ranks == frozenset()))
     try:
         timeout = settings.timing.operation_timeout
         registry = Registry(setup.url, timeout=timeout, keys=context.keys)
@@ -243,7 +243,7 @@ async def _run_placed(
     metrics = _make_metrics(settings, me.rank, context)
     peers = _make_peers(settings, context, membership, agent)
     evidence = _make_evidence(settings, context, membership, history)
-    agent.attach(
+    agent.attach_components(
         Components(
             store=membership.store,
             workload=workload,
@@ -311,7 +311,7 @@ def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> Hist
     """Make a keeper of the history where the store is embedded, and ends with rank 0; a few ranks suffice."""
     if not settings.has_embedded_store:
         return None
-    from unitagent.agent.history_keeper import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
+    from unitagent.agent.history_writer import KEEPERS, HistoryKeeper  # noqa: PLC0415 (few agents have one)
 
     return HistoryKeeper(history, state.config.epoch) if state.config.rank in KEEPERS else None
 
@@ -449,9 +449,9 @@ async def _run_probe_server(
         return
     where = locate_store(settings, ip, keys)
     units = None
-    if answers.dashboard() != "off":
+    if answers.get_dashboard() != "off":
         make = partial(_make_observer, where, answers, settings, keys)
-        units = UnitAnswers(make, every_unit=answers.dashboard() == "store")
+        units = UnitAnswers(make, every_unit=answers.get_dashboard() == "store")
     hosts = _collect_host_names(settings)
     server = ProbeServer(answers, keys, units, hosts, settings.size, evidence=evidence)
     await server.start(settings.http_host, settings.http_port)

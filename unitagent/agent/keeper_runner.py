@@ -133,7 +133,7 @@ class KeeperRunner:
         else:
             self._process.shorten_grace(grace)
             if self._evidence is not None and grace == 0:
-                self._evidence.interrupt()
+                self._evidence.interrupt_collection()
 
     async def _await_stop(self, grace: float) -> None:
         if self._evidence is not None:

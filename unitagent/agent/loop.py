@@ -20,7 +20,6 @@ from msgspec.structs import replace
 from unitagent.agent.background_tasks import BackgroundTasks, ignore_failure
 from unitagent.agent.history_writer import FailureOutput, HistoryWriter
 from unitagent.agent.launch import NEVER_WARM, Launch, Launcher
-from unitagent.agent.step_metrics import record_metrics
 from unitagent.agent.workload_health import WorkloadMonitor
 from unitagent.core import actions as act
 from unitagent.core import events as ev
@@ -33,7 +32,7 @@ from unitagent.core.state_parts import WorkloadPhase
 from unitagent.discovery.master_port import PORTS_ABOVE, MasterPorts
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import FailedProbe, HealthVerdict
-from unitagent.probes.metrics import Metrics
+from unitagent.probes.metrics import Metrics, record_metrics
 from unitagent.probes.peers import Peers
 from unitagent.store.protocol import Store
 from unitagent.system.log import FIELDS, LogContext
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from unitagent.agent.keeper_runner import KeeperRunner
     from unitagent.agent.warm_starts import WarmStartScheduler
     from unitagent.workload.file_warmer import FileWarmer
-    from unitagent.workload.output_log import OutputPage
+    from unitagent.workload.output import OutputPage
     from unitagent.workload.usage import ProcessUsage
 
 _log = logging.getLogger(__name__)
@@ -106,7 +105,7 @@ class Agent:
         self._components: Components
         self._failure_output: FailureOutput
 
-    def attach(self, components: Components) -> None:
+    def attach_components(self, components: Components) -> None:
         """Attach the components, which were built with this agent's callbacks."""
         self._components = components
         self._failure_output = FailureOutput(components.store)
@@ -140,7 +139,7 @@ class Agent:
     def requests_in_flight(self) -> int | None:
         """Requests in flight at the last look; None while this instance does not drain."""
         inflight = self._launch.inflight if self._launch is not None else None
-        draining = self.state.shutdown.draining is not None
+        draining = self.state.shutdown.draining
         return inflight.last if inflight is not None and draining else None
 
     @property
@@ -173,7 +172,7 @@ class Agent:
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
             # Ctrl-C on a terminal only reaches the workload, but is meant for both.
-            self.enqueue_event(ev.StopAsked, signal.SIGINT)
+            self.enqueue_event(ev.StopRequested, signal.SIGINT)
         self.enqueue_event(ev.WorkloadExited, ended)
 
     def on_keeper_exit(self, ended: Exit, tail: list[str]) -> None:
@@ -185,12 +184,12 @@ class Agent:
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
         """A watched peer's connection broke."""
-        self.enqueue_event(ev.PeerHungUp, rank, incarnation)
+        self.enqueue_event(ev.PeerDisconnected, rank, incarnation)
 
     def _on_signal(self, number: int) -> None:
         if self._components.evidence is not None:
-            self._components.evidence.end()
-        self.enqueue_event(ev.StopAsked, number)
+            self._components.evidence.end_collection()
+        self.enqueue_event(ev.StopRequested, number)
 
     def enqueue_event(self, kind: Callable[..., ev.Event], *facts: Any) -> None:
         """Take an event that happens now."""
@@ -220,7 +219,7 @@ class Agent:
     def _is_calm(self) -> bool:
         state = self.state
         end = state.shutdown
-        undisturbed = end.asked is None and end.draining is None and end.leaving is None
+        undisturbed = not end.stop_requested and not end.draining and end.leaving is None
         return undisturbed and (state.me.state.serving or state.me.state is InstanceState.IDLE)
 
     # actions
@@ -274,7 +273,7 @@ class Agent:
             last, seconds = isolation.last_contact(self.state), self.state.config.timing.watchdog
             self._components.watchdog.extend_deadline(last, seconds)
         else:
-            self._components.watchdog.disarm()
+            self._components.watchdog.disarm_watchdog()
 
     def _perform_action(self, action: act.Action) -> None:
         match action:
@@ -299,7 +298,7 @@ class Agent:
                 self._tasks.start_task(self._await_drain(), lambda _: self.enqueue_event(ev.Drained))
 
     def _log_action(self, action: act.Log) -> None:
-        _log.log(action.level, "%s", action.text, extra={FIELDS: action.describe()})
+        _log.log(action.level, "%s", action.text, extra={FIELDS: action.list_fields()})
         if action.event == "failure" and self._wants_reason():
             self._tasks.start_task(self._keep_reason(action.text), ignore_failure)
 
@@ -380,7 +379,7 @@ class Agent:
             self._launch = launch = self._components.launcher.prepare_launch(gang)
             block = range(gang.master_port, gang.master_port + PORTS_ABOVE + 1)
             ports = block if self.state.config.rank == 0 else ()
-            pid = self._components.workload.spawn(
+            pid = self._components.workload.spawn_command(
                 launch.argv, launch.env, launch.required_processes, ports=ports, generation=gang.generation
             )
         except CommandError as error:
@@ -403,7 +402,7 @@ class Agent:
             output = self._components.workload.output
             self._engine = EngineStarts(self._components.history, self._tasks, output.set_listener)
         if self._engine is not None:
-            self._engine.begin(launch.phase_lines, generation)
+            self._engine.follow_start(launch.phase_lines, generation)
 
     def _begin_stop(self, grace: float) -> None:
         self._monitor.stop_probes()
@@ -415,7 +414,7 @@ class Agent:
         elif grace == 0:
             self._stop_grace = 0.0
             if self._components.evidence is not None:
-                self._components.evidence.interrupt()
+                self._components.evidence.interrupt_collection()
             self._components.workload.force_stop()
 
     async def _await_stop(self) -> None:
@@ -446,7 +445,7 @@ class Agent:
             dead = await self._components.workload.find_dead_process()
             if dead is not None and self.state.workload.phase is WorkloadPhase.ALIVE:
                 ended = dead.exit or Exit(0, None)
-                failure = self._make_failure(Reason(ended.reason), dead.describe(), ended.signal)
+                failure = self._make_failure(Reason(ended.reason), dead.describe_death(), ended.signal)
                 self.enqueue_event(ev.WorkloadUnhealthy, failure)
 
     def _on_verdict(self, verdict: HealthVerdict) -> None:

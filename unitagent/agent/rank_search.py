@@ -118,9 +118,9 @@ class RankSearch:
         """List the ranks without a holder in a Unit that has run: each was held, by an instance that the
         store has forgotten and that may have yet to write again.
         """
-        if self._ran_since is None or self._leases.last is None:
+        if self._ran_since is None or self._leases.last_reply_at is None:
             return []
-        seen_by = self._leases.last - self._takeover
+        seen_by = self._leases.last_reply_at - self._takeover
         return [rank for rank, since in self._vacant_since.items() if max(since, self._ran_since) > seen_by]
 
     def _note_order(self, reply: Reply) -> None:
@@ -208,7 +208,7 @@ class RankSearch:
 
     def _list_heard(self) -> dict[str, float]:
         """List when each holder may have been heard last; now, if I have yet to ask it."""
-        last = self._leases.last or 0.0
+        last = self._leases.last_reply_at or 0.0
         heard = {one: max(at, self._unheard.get(one, NEVER)) for one, at in self._answered_at.items()}
         heard = {**self._unheard, **heard}
         if self._asks:
@@ -248,7 +248,7 @@ class RankSearch:
     def make_claim(self, rank: int) -> tuple[Claim, Exchange]:
         """Return my record with this rank, and the exchange that claims it."""
         assert self.reply is not None  # noqa: S101 (for mypy; callers have looked)
-        now = self._leases.last or 0.0
+        now = self._leases.last_reply_at or 0.0
         observed = self.settled and now - self._vacant_since.get(rank, NEVER) >= self._timing.lease
         claim = make_claim(self.reply, rank, self._me, observed=observed)
         return claim, make_claim_exchange(claim, self.reply, guard=self._guard)
@@ -314,7 +314,7 @@ def find_holder_to_ask(
 
 
 def _can_be_asked(record: Record, me: Record) -> bool:
-    return not (record.left or record.had_address_of(me)) and bool(record.port)
+    return not (record.has_left or record.had_address_of(me)) and bool(record.port)
 
 
 def remember_holders(reply: Reply, known: Mapping[str, Record], leases: Leases) -> dict[str, Record]:
@@ -335,7 +335,7 @@ def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
     """
     took = reply.records.get(rank)
     tenure = choose_tenure(took, reply.now, observed=observed)
-    charges = took.charges if took is not None and not took.failed else ()
+    charges = took.charges if took is not None and not took.budget_exhausted else ()
     return Claim(replace(me, rank=rank, tenure=tenure, charges=charges), took)
 
 
@@ -390,7 +390,7 @@ def find_free_rank(
     longer than mine. With ``lost_only`` I leave ranks that nobody has held to others, except my own, until
     the Unit has run. I take none whose holder the store may have ``forgotten``.
     """
-    aged = reply.age >= timing.lease
+    aged = reply.unit_age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
     if not aged and not settled:
         return None
@@ -413,14 +413,16 @@ def find_free_rank(
 
 def _has_run(reply: Reply) -> bool:
     """Whether the store shows that this Unit has run, so that each rank was held."""
-    return reply.generation > 1 or any(one.begun or one.state.started for one in reply.records.values())
+    return reply.generation > 1 or any(
+        one.predecessor_generation or one.state.started for one in reply.records.values()
+    )
 
 
 def is_settled(leases: Leases, seconds: float) -> bool:
     """Whether every living instance has had this many seconds, by my clock, to write to this store."""
-    if leases.contact is None or leases.last is None:
+    if leases.contact_since is None or leases.last_reply_at is None:
         return False
-    return leases.last - leases.contact >= seconds
+    return leases.last_reply_at - leases.contact_since >= seconds
 
 
 def _was_held_lately(
@@ -430,16 +432,16 @@ def _was_held_lately(
     long as it answers.
     """
     former = _find_former(rank, leases, me)
-    if not former or leases.last is None:
+    if not former or leases.last_reply_at is None:
         return False
-    last = max(leases.by_incarnation[former].since, heard.get(former, NEVER))
-    return leases.last - last <= takeover
+    last = max(leases.by_incarnation[former].unchanged_since, heard.get(former, NEVER))
+    return leases.last_reply_at - last <= takeover
 
 
 def _find_former(rank: int, leases: Leases, me: Record) -> str:
     """Return the last holder of a rank that I have seen and the store no longer shows; "" for none."""
     hidden = {
-        one: lease.since
+        one: lease.unchanged_since
         for one, lease in leases.by_incarnation.items()
         if lease.rank == rank and one != me.incarnation and not lease.shown
     }
@@ -448,13 +450,13 @@ def _find_former(rank: int, leases: Leases, me: Record) -> str:
 
 def _is_free(rank: int, reply: Reply, leases: Leases, takeover: float, heard: Mapping[str, float]) -> bool:
     holder = _find_holder(reply, rank)
-    answered = (leases.last or 0.0) - heard.get(holder, NEVER) < takeover
+    answered = (leases.last_reply_at or 0.0) - heard.get(holder, NEVER) < takeover
     return not holder or (leases.seconds_unchanged(holder) > takeover and not answered)
 
 
 def _has_left(rank: int, reply: Reply) -> bool:
     record = reply.records.get(rank)
-    return record is not None and record.left and record.incarnation == _find_holder(reply, rank)
+    return record is not None and record.has_left and record.incarnation == _find_holder(reply, rank)
 
 
 def _find_holder(reply: Reply, rank: int) -> str:

@@ -124,7 +124,7 @@ class SecretFile:
                 f"UNIT_SECRET_FILE={self._path!r} {trouble}; the previous secrets stay "
                 f"accepted; the file must have {_ACCEPTED}"
             )
-        elif self._keys.replace(seen.secrets):
+        elif self._keys.replace_secrets(seen.secrets):
             number = len(self._keys)
             message = (
                 "1 secret is accepted" if number == 1 else f"{number} secrets are accepted, signing with each"
@@ -177,9 +177,9 @@ class SecretAgreement:
             self._edition = self._keys.edition
             self._is_reported = False
             self._agent.request_exchange()  # write my record with the new signature at once
-        elif self._store.unlike:
+        elif self._store.differing_ranks:
             self._is_reported = False
-        elif not self._is_reported and self._store.unlike is not None and self._has_all_records():
+        elif not self._is_reported and self._store.differing_ranks is not None and self._has_all_records():
             self._is_reported = True
             _log.info("all ranks of this Unit accept the same secrets now (%d)", len(self._keys))
 
@@ -187,16 +187,16 @@ class SecretAgreement:
         """Return the part of ``/status`` about secrets; None if there is no secret."""
         if not self._keys:
             return None
-        unlike = self._store.unlike
+        unlike = self._store.differing_ranks
         return {
             "accepted": len(self._keys),
             "differing": None if unlike is None else sorted(unlike),
-            "strangers": sorted(self._store.foreign),
+            "strangers": sorted(self._store.unverified_ranks),
         }
 
     def _warn_of_strangers(self) -> None:
         """Warn when a step was made before all ranks had made the step before."""
-        strangers, self._strangers = self._strangers, self._store.foreign
+        strangers, self._strangers = self._strangers, self._store.unverified_ranks
         if self._strangers - strangers:
             _log.warning("%s", _explain_strangers(sorted(self._strangers), self._agent.state.config.rank))
 

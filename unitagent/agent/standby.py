@@ -78,7 +78,7 @@ class StandbyAnswers:
         )
         return status_from_store(self._settings.unit, known, self._settings.lease)
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         """Return ``/status``."""
         files = {} if self._warmer is None else {"warm_files": self._warmer.progress.as_status()}
         connected = time.monotonic() - self._claimant.read_at <= self._settings.lease
@@ -105,7 +105,7 @@ class StandbyAnswers:
             return None
         return describe_spares(entry.listed, self._settings.lease, wanted=wanted, later=entry.age)
 
-    def report(self) -> dict[str, Any]:
+    def report_instance(self) -> dict[str, Any]:
         """Return the part of ``/status`` about this instance."""
         me = self._me
         own = {
@@ -127,15 +127,15 @@ class StandbyAnswers:
         """Return whether the whole Unit serves, as the store shows it."""
         return not self._explain_not_ready()
 
-    def metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
+    def render_metrics(self, processes: Sequence[Mapping[str, Any]] | None) -> bytes:
         """Return ``/metrics``."""
-        return self._metrics.render(self.status(), time.monotonic(), Gauges(processes=processes))
+        return self._metrics.render_text(self.build_status(), time.monotonic(), Gauges(processes=processes))
 
-    async def processes(self) -> list[dict[str, Any]]:
+    async def list_processes(self) -> list[dict[str, Any]]:
         """Return nothing: there is no workload."""
         return []
 
-    def output(self, after: int) -> dict[str, Any]:  # noqa: ARG002 (as the protocol has it)
+    def read_output(self, after: int) -> dict[str, Any]:  # noqa: ARG002 (as the protocol has it)
         """Return an empty log."""
         return {"streams": [], "begin": 0, "end": 0, "more": False, "parts": []}
 
@@ -144,16 +144,16 @@ class StandbyAnswers:
         entry = self._claimant.entry
         return None if entry is None else entry.number
 
-    def identity(self) -> tuple[str, int, str]:
+    def get_identity(self) -> tuple[str, int, str]:
         """Return my Unit, my number among the spares, if I have one, and my incarnation."""
         number = self._number
         return self._settings.unit, NO_RANK if number is None else number, self._me.incarnation
 
-    def peers(self) -> set[str]:
+    def list_addresses(self) -> set[str]:
         """Return the addresses of all known instances."""
         reply = self._claimant.reply
         return set() if reply is None else {record.ip for record in reply.records.values()}
 
-    def dashboard(self) -> str:
+    def get_dashboard(self) -> str:
         """Return what the page shows; never all Units of the store, which an agent with a rank shows."""
         return "off" if self._settings.dashboard == "off" else "unit"

@@ -32,7 +32,7 @@ from unitagent.system import working_directory
 from unitagent.system.addresses import explain_other_master_address, refuse_unreachable_listener
 from unitagent.system.interface_variables import find_misleading_variables
 from unitagent.system.log import LogContext
-from unitagent.system.malloc import resume_garbage_collection
+from unitagent.system.process_setup import resume_garbage_collection
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command
 from unitagent.workload.reaper import Reaper

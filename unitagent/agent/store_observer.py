@@ -52,7 +52,7 @@ class StoreObserver:
     async def get_unit(self, name: str) -> dict[str, Any] | None:
         """Read one Unit; its lease comes from the list."""
         if name == self._settings.unit:
-            return self._answers.status()
+            return self._answers.build_status()
         timeout = self._settings.timing.operation_timeout
         store = RedisStore(name, self._url, timeout=timeout, keys=self._keys, warn=_log.debug)
         try:
@@ -79,7 +79,7 @@ class StoreObserver:
         """Describe my own Unit, until its rank 0 has published it."""
         if self._settings.unit in listed:
             return {}
-        seen = self._answers.status()
+        seen = self._answers.build_status()
         return {
             seen["unit"]: {
                 "unit": seen["unit"],

@@ -157,7 +157,7 @@ class EmbeddedStoreSupervisor:
             ConfigurationError: no server program is installed.
 
         """
-        self._pid = self._server.spawn()
+        self._pid = self._server.spawn_server()
         self._reaper.watch_child(self._pid, self._on_exit, service=True)
 
     async def wait_until_ready(self) -> None:
@@ -228,7 +228,7 @@ class EmbeddedStoreSupervisor:
         self._gone.set()
         if self._ending:
             return
-        _log.error("the embedded store %s: restarting it", ended.describe())
+        _log.error("the embedded store %s: restarting it", ended.describe_exit())
         self._gone.clear()
         self._schedule_restart()
 

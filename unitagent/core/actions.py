@@ -52,7 +52,7 @@ class CheckPeers(Struct, frozen=True):
 
 
 class WatchPeers(Struct, frozen=True):
-    """Keep a connection open to each of these peers and to no other; a break is ``PeerHungUp``."""
+    """Keep a connection open to each of these peers and to no other; a break is ``PeerDisconnected``."""
 
     peers: tuple[Record, ...]
 
@@ -122,7 +122,7 @@ class Log(Struct, frozen=True):
     failure: Failure | None = None
     exit_code: int | None = None
 
-    def describe(self) -> dict[str, str | int]:
+    def list_fields(self) -> dict[str, str | int]:
         """What a program reads of it, without what is not known."""
         failure = self.failure
         fields = {

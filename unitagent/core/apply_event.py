@@ -6,8 +6,6 @@ in :mod:`failure_detector`, each with the rules that act on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec.structs import replace
 
 from unitagent.core.events import (
@@ -22,12 +20,12 @@ from unitagent.core.events import (
     KeeperStale,
     KeeperStuck,
     PeerAnswered,
-    PeerHungUp,
+    PeerDisconnected,
     PeersChecked,
     PortFound,
     ProbeResult,
     Spawned,
-    StopAsked,
+    StopRequested,
     StoreFailed,
     StoreNotified,
     Tick,
@@ -36,31 +34,31 @@ from unitagent.core.events import (
     WorkloadStuck,
     WorkloadUnhealthy,
 )
-from unitagent.core.failure_detector import apply_hang_up, apply_peer_answer
+from unitagent.core.failure_detector import apply_disconnect, apply_peer_answer
 from unitagent.core.failures import apply_workload_exit
+from unitagent.core.health import apply_health_event, set_failed_checks
 from unitagent.core.keepers import apply_keeper_event
 from unitagent.core.leases import Leases
-from unitagent.core.model import Failure, InstanceState, Reason, Record, Reply
+from unitagent.core.members import gang_members
+from unitagent.core.model import Failure, InstanceState, Record, Reply
 from unitagent.core.plausibility import drop_implausible
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.shutdown import apply_stop_request
-from unitagent.core.state import State, describe_rank, gang_members, update_record
-from unitagent.core.state_parts import FailedCheck, WorkloadPhase
+from unitagent.core.state import State, update_record
+from unitagent.core.state_parts import WorkloadPhase
 
 LATE_TICKS = 3  # ticks; an agent that is later than that was starved of CPU, or suspended
 RETRY = 0.25  # seconds between attempts to reach the store
-NEWS_AFTER = 5.0  # seconds after which another problem of a health check is logged, however often it changes
-LONGEST_TROUBLE = 500  # characters
 
 
 def apply_event(state: State, event: Event) -> State:
     """The state with the facts of this event."""
-    state = replace(state, now=max(state.now, event.now)).with_store(current=False, last_to_act=False)
+    state = replace(state, now=max(state.now, event.now)).with_store(is_new_snapshot=False, wrote_last=False)
     match event:
         case Tick():
             return _note_pause(state, event.late)
         case StoreNotified():
-            return state.with_store(look=True)
+            return state.with_store(exchange_due=True)
         case Exchanged():
             return _apply_reply(state, event)
         case StoreFailed():
@@ -71,8 +69,8 @@ def apply_event(state: State, event: Event) -> State:
             return _apply_peer_checks(state, event)
         case PeerAnswered():
             return apply_peer_answer(state, event)
-        case PeerHungUp():
-            return apply_hang_up(state, event)
+        case PeerDisconnected():
+            return apply_disconnect(state, event)
         case KeeperReady() | KeeperExited() | KeeperGone() | KeeperStuck() | KeeperStale():
             return apply_keeper_event(state, event)
         case _:
@@ -85,10 +83,10 @@ def _note_pause(state: State, seconds: float) -> State:
     """
     if seconds > LATE_TICKS * state.config.timing.tick:
         leases = state.store.leases.after_pause(seconds, state.now)
-        state = replace(state, late=state.now).with_store(leases=leases)
+        state = replace(state, suspended_at=state.now).with_store(leases=leases)
         state = state.with_barrier(entered=min(state.now, state.barrier.entered + seconds))
-        state = state.with_workload(stood_still=state.workload.stood_still + seconds)
-    return state.with_peers(answered=frozenset()) if seconds > state.config.lease / 2 else state
+        state = state.with_workload(suspended_seconds=state.workload.suspended_seconds + seconds)
+    return state.with_peers(polled=frozenset()) if seconds > state.config.lease / 2 else state
 
 
 def _apply_workload_event(state: State, event: Event) -> State:
@@ -100,7 +98,7 @@ def _apply_workload_event(state: State, event: Event) -> State:
             marks = replace(state.recovery.timestamps, spawned=state.now)
             return update_record(
                 state.with_workload(
-                    spawned=state.now, stood_still=0.0, start=event.start, proven=False
+                    spawned=state.now, suspended_seconds=0.0, start=event.start, was_healthy=False
                 ).with_recovery(timestamps=marks),
                 pid=event.pid,
                 state=settled,
@@ -112,13 +110,17 @@ def _apply_workload_event(state: State, event: Event) -> State:
         case WorkloadStuck():
             return state.with_workload(stuck=event.detail)
         case HealthChecked() | HealthProbed():
-            return _apply_health_event(state, event)
+            return apply_health_event(state, event)
         case WorkloadUnhealthy():
             current = event.failure.generation == state.me.generation
-            return state.with_workload(ended=state.workload.ended or event.failure) if current else state
+            return (
+                state.with_workload(pending_failure=state.workload.pending_failure or event.failure)
+                if current
+                else state
+            )
         case Drained():
             return state.with_shutdown(drained=True)
-        case StopAsked():
+        case StopRequested():
             return apply_stop_request(state, event.signal)
     return state
 
@@ -138,21 +140,23 @@ def _apply_reply(state: State, event: Exchanged) -> State:
         timing.contact_gap,
         keep=kept,
         lost_after=timing.takeover,
-        answered=min(state.now, state.store.asked + latency),  # a later one would have failed
+        answered=min(state.now, state.store.exchange_started + latency),  # a later one would have failed
         latency=latency,
     )
     if state.up and state.workload.gang is not None:
         members = dict(enumerate(state.workload.gang.incarnations))
         members.pop(state.config.rank)
-        leases = leases.expect(members, reply.beats.keys())
-    doubts = {} if _all_are_back(state, leases) else state.peers.doubts
-    mute = frozenset(one for one in state.peers.mute if leases.seconds_unchanged(one) > 0)
+        leases = leases.add_missing(members, reply.beats.keys())
+    readiness_doubts = {} if _all_are_back(state, leases) else state.peers.readiness_doubts
+    unresponsive = frozenset(one for one in state.peers.unresponsive if leases.seconds_unchanged(one) > 0)
     failure, stored = _pick_first_failure(state.recovery.failure, reply.failure)
     state = _take_snapshot(state, reply).with_store(leases=leases)
     state = state.with_generation(
         max([reply.generation, *(record.generation for record in reply.records.values())])
     )
-    return state.with_peers(doubts=doubts, mute=mute).with_recovery(failure=failure, failure_stored=stored)
+    return state.with_peers(readiness_doubts=readiness_doubts, unresponsive=unresponsive).with_recovery(
+        failure=failure, failure_stored=stored
+    )
 
 
 def _take_snapshot(state: State, reply: Reply) -> State:
@@ -162,22 +166,22 @@ def _take_snapshot(state: State, reply: Reply) -> State:
     sent = store.exchanging
     return state.with_store(
         in_flight=False,
-        touched=store.asked,
+        last_contact_at=store.exchange_started,
         exchanging=None,
         ever_answered=True,
-        trouble="",
-        current=True,
-        last_to_act=holds and sent not in (None, store.published) and reply.newest == state.config.rank,
-        previous=_find_own_record(state),
+        last_error="",
+        is_new_snapshot=True,
+        wrote_last=holds and sent not in (None, store.published) and reply.newest == state.config.rank,
+        previous_record=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,
-        joined=_date_claim(state) if holds and store.joined is None else store.joined,
+        joined_at=_date_claim(state) if holds and store.joined_at is None else store.joined_at,
         clock=reply.now,
         records=_keep_newest(state, reply.records),
-        former=_find_forgotten_holder(state, reply),
-        led=_find_started_leader(state, reply),
+        forgotten_holder=_find_forgotten_holder(state, reply),
+        last_started_leader=_find_started_leader(state, reply),
         order=reply.order,
-        foreign=reply.foreign,
+        unverified_ranks=reply.unverified_ranks,
     )
 
 
@@ -185,7 +189,7 @@ def _date_claim(state: State) -> float:
     """Since when I may hold my rank, which the store shows for the first time. If contact was lost
     meanwhile, I may have claimed it before that, and somebody else since.
     """
-    contact = state.store.leases.contact
+    contact = state.store.leases.contact_since
     return state.started if contact is None and state.store.ever_answered else state.now
 
 
@@ -198,14 +202,18 @@ def _find_forgotten_holder(state: State, reply: Reply) -> Record | None:
     """The last other holder of my rank that the store no longer shows: it may be alive and answer."""
     known, shown = state.store.records.get(state.config.rank), reply.records.get(state.config.rank)
     if known is None or known.incarnation == state.me.incarnation:
-        return state.store.former
-    return known if shown is None or shown.incarnation != known.incarnation else state.store.former
+        return state.store.forgotten_holder
+    return known if shown is None or shown.incarnation != known.incarnation else state.store.forgotten_holder
 
 
 def _find_started_leader(state: State, reply: Reply) -> tuple[int, str]:
     leader = reply.records.get(0)
     started = leader is not None and leader.state.started
-    return (leader.generation, leader.incarnation) if leader is not None and started else state.store.led
+    return (
+        (leader.generation, leader.incarnation)
+        if leader is not None and started
+        else state.store.last_started_leader
+    )
 
 
 def _list_remembered(state: State) -> tuple[str, ...]:
@@ -216,7 +224,7 @@ def _list_remembered(state: State) -> tuple[str, ...]:
     leases, gang = state.store.leases, state.workload.gang
     here = (one for one, lease in leases.by_incarnation.items() if lease.rank == state.config.rank)
     before = (one for one in here if not state.up or leases.was_alive(one))
-    confirmed = (one.incarnation for one in state.barrier.confirmed)
+    confirmed = (one.incarnation for one in state.barrier.confirmed_members)
     return (*before, *confirmed, *(gang.incarnations if gang else ()))
 
 
@@ -277,7 +285,7 @@ def _apply_store_failure(state: State, event: StoreFailed) -> State:
     state = _schedule_peer_questions(state) if state.connected else state
     return (
         state.with_store(
-            trouble=event.detail or "it does not answer",
+            last_error=event.detail or "it does not answer",
             in_flight=False,
             exchanging=None,
             published=None,
@@ -285,15 +293,17 @@ def _apply_store_failure(state: State, event: StoreFailed) -> State:
             next_beat=state.now + min(RETRY, state.config.heartbeat),
         )
         .with_recovery(failure_stored=state.recovery.failure is None)
-        .with_peers(suspects={})
+        .with_peers(presumed_lost={})
     )
 
 
 def _schedule_peer_questions(state: State) -> State:
     """Ask the witnesses at once: without the store, only answers from now on tell whether I am cut off."""
-    again = state.peers.ask_again
-    soon = {rank: at if rank in state.peers.asking else min(at, state.now) for rank, at in again.items()}
-    return state.with_peers(answered=frozenset(), ask_again=soon)
+    again = state.peers.ask_again_at
+    soon = {
+        rank: at if rank in state.peers.awaiting_answer else min(at, state.now) for rank, at in again.items()
+    }
+    return state.with_peers(polled=frozenset(), ask_again_at=soon)
 
 
 def _apply_port(state: State, event: PortFound) -> State:
@@ -303,15 +313,15 @@ def _apply_port(state: State, event: PortFound) -> State:
 
 
 def _apply_peer_checks(state: State, event: PeersChecked) -> State:
-    if event.gang != state.barrier.checking:
+    if event.gang != state.barrier.probing_gang:
         return state
     reached = {one: state.now for one, answer in event.answers.items() if answer is ProbeResult.ALIVE}
-    state = state.with_store(look=True)  # the next step needs a snapshot of the store
+    state = state.with_store(exchange_due=True)  # the next step needs a snapshot of the store
     return state.with_barrier(
-        checking="",
-        check_again=state.now + state.config.timing.ask_every,
-        reached={**state.barrier.reached, **reached},
-        found={one: answer for one, answer in event.answers.items() if one not in reached},
+        probing_gang="",
+        probe_again_at=state.now + state.config.timing.ask_every,
+        reached_at={**state.barrier.reached_at, **reached},
+        probe_results={one: answer for one, answer in event.answers.items() if one not in reached},
     )
 
 
@@ -319,66 +329,6 @@ def _apply_workload_gone(state: State) -> State:
     marks = state.recovery.timestamps
     if marks.stopped is None:
         state = state.with_recovery(timestamps=replace(marks, stopped=state.now))
-    now = InstanceState.WAITING if state.workload.cut_off else InstanceState.EXITED
-    state = _set_failed_checks(state.with_workload(phase=WorkloadPhase.GONE), {})
+    now = InstanceState.WAITING if state.workload.isolated else InstanceState.EXITED
+    state = set_failed_checks(state.with_workload(phase=WorkloadPhase.GONE), {})
     return update_record(state, state=now, pid=None)
-
-
-def _apply_health_event(state: State, event: HealthChecked | HealthProbed) -> State:
-    if state.workload.phase is not WorkloadPhase.ALIVE or not state.me.state.started:
-        return state
-    return (
-        _apply_health_check(state, event)
-        if isinstance(event, HealthChecked)
-        else _apply_health_probe(state, event)
-    )
-
-
-def _apply_health_check(state: State, event: HealthChecked) -> State:
-    if event.healthy:
-        return update_record(state.with_workload(proven=True), state=InstanceState.HEALTHY)
-    if not event.fatal:
-        return update_record(state, state=InstanceState.RUNNING)
-    sick = Failure(
-        generation=state.me.generation,
-        rank=state.config.rank,
-        ip=state.me.ip,
-        reason=Reason.UNHEALTHY,
-        detail=f"{describe_rank(state, state.config.rank)} failed its health check: {event.detail}",
-        at=state.now + state.config.epoch,
-    )
-    return state.with_workload(ended=state.workload.ended or sick)
-
-
-def _apply_health_probe(state: State, event: HealthProbed) -> State:
-    others = {check: failed for check, failed in state.workload.failed_checks.items() if check != event.check}
-    if event.problem:
-        others[event.check] = _count_failed_check(state, event)
-    return _set_failed_checks(state, others)
-
-
-def _count_failed_check(state: State, event: HealthProbed) -> FailedCheck:
-    """The check as it failed now; another problem than before is logged soon, but not each time."""
-    known = state.workload.failed_checks.get(event.check)
-    if known is None:
-        return FailedCheck(
-            problem=event.problem, since=state.now, checks=int(event.answered), report_at=state.now
-        )
-    soon = known.report_at if event.problem == known.problem else state.now + NEWS_AFTER
-    return FailedCheck(
-        problem=event.problem,
-        since=known.since,
-        checks=known.checks + event.answered,
-        report_at=min(known.report_at, soon),
-    )
-
-
-def _set_failed_checks(state: State, failed: Mapping[str, FailedCheck]) -> State:
-    """The state with these failed checks; my record changes with the problem, and not with each check."""
-    problems = "; ".join(f"{check}: {one.problem}" for check, one in failed.items())
-    text = "".join(letter if letter.isprintable() else "?" for letter in problems[:LONGEST_TROUBLE])
-    since = min((one.since + state.config.epoch for one in failed.values()), default=0.0)
-    state = state.with_workload(failed_checks=failed)
-    return (
-        state if text == state.me.trouble else update_record(state, trouble=text, trouble_at=round(since, 3))
-    )

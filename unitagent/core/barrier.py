@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from unitagent.core import failures, keepers
 from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
+from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
     check_peers,
@@ -22,7 +23,8 @@ from unitagent.core.gang_checks import (
     find_clashes,
     find_unproven,
 )
-from unitagent.core.model import Gang, InstanceState, Mode, Record, format_age, format_ranks, shorten_list
+from unitagent.core.members import gang_members, seconds_late, watched_peers
+from unitagent.core.model import Gang, InstanceState, Record, format_age, format_ranks, shorten_list
 from unitagent.core.probe_answers import describe_absence, describe_loading
 from unitagent.core.rank_ownership import is_gone
 from unitagent.core.restart_pause import describe_pause, earliest_start, is_paused
@@ -31,16 +33,13 @@ from unitagent.core.state import (
     State,
     describe_rank,
     describe_trouble,
-    gang_members,
     is_observed,
     is_still_mine,
-    log,
+    log_line,
     longest_takeover,
     look_for_successor,
     request_exit,
-    seconds_late,
     update_record,
-    watched_peers,
 )
 from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 
@@ -54,14 +53,14 @@ def enter_generation(state: State) -> Result:
     """
     if state.up or not state.connected:
         return state, ()
-    if not state.store.current and _has_to_look_first(state):
-        return state.with_store(look=True), ()
-    if state.workload.cut_off and not is_still_mine(state):
+    if not state.store.is_new_snapshot and _has_to_look_first(state):
+        return state.with_store(exchange_due=True), ()
+    if state.workload.isolated and not is_still_mine(state):
         return look_for_successor(state), ()
     target = _choose_generation(state)
     if target == state.me.generation:
         return state, ()
-    if state.shutdown.draining is not None:  # others wait for the end of my workload
+    if state.shutdown.draining:  # others wait for the end of my workload
         state = state.with_store(notify=True)
     state = update_record(
         state.with_generation(target),
@@ -74,7 +73,7 @@ def enter_generation(state: State) -> Result:
         draining=False,
         lost=(),
     )
-    return _forget_older_generation(state), log(
+    return _forget_older_generation(state), log_line(
         Level.INFO, f"at the barrier of generation {target}", "generation"
     )
 
@@ -83,17 +82,19 @@ def _has_to_look_first(state: State) -> bool:
     """Whether to read the store first, to learn what became of my generation: I was isolated, or
     without guard rank 0 may have been rebuilt, so that my container must be rebuilt, too.
     """
-    follows = not state.ends_whole_unit and state.in_gang and state.shutdown.draining is None
-    return state.workload.cut_off or follows
+    follows = not state.ends_whole_unit and state.in_gang and not state.shutdown.draining
+    return state.workload.isolated or follows
 
 
 def _forget_older_generation(state: State) -> State:
     """The state without the facts that concern only the older generation."""
     report_at = state.now + FIRST_REPORT
-    state = state.with_barrier(entered=state.now, found={}, checking="", check_again=0.0, report_at=report_at)
-    state = state.with_workload(cut_off=False, exit=None, ended=None)
-    state = state.with_shutdown(draining=None, drained=False, awaiting_drain=False)
-    return state.with_peers(suspects={})
+    state = state.with_barrier(
+        entered=state.now, probe_results={}, probing_gang="", probe_again_at=0.0, report_at=report_at
+    )
+    state = state.with_workload(isolated=False, exit=None, pending_failure=None)
+    state = state.with_shutdown(draining_since=None, drained=False, awaiting_drain=False)
+    return state.with_peers(presumed_lost={})
 
 
 def _choose_generation(state: State) -> int:
@@ -108,7 +109,7 @@ def _waits_to_rejoin(state: State) -> bool:
     """Whether it is outside a generation that may continue without it. An agent that drains has ended
     its part.
     """
-    outside = state.workload.cut_off and not state.ends_whole_unit and state.shutdown.draining is None
+    outside = state.workload.isolated and not state.ends_whole_unit and not state.shutdown.draining
     return outside and not _has_generation_died(state)
 
 
@@ -134,7 +135,7 @@ def confirm_in_advance(state: State) -> Result:
     if not roster or find_unproven(state, roster):
         return state, ()
     gang = build_gang(state.me.generation, roster)
-    return update_record(state.with_barrier(confirmed=tuple(roster)), gang=gang.id), ()
+    return update_record(state.with_barrier(confirmed_members=tuple(roster)), gang=gang.id), ()
 
 
 def _predict_roster(state: State) -> list[Record]:
@@ -150,7 +151,7 @@ def _predict_roster(state: State) -> list[Record]:
     fit = all(
         record.generation <= generation
         and (record.size, record.revision) == (state.config.size, state.me.revision)
-        and not (record.asked or record.left or record.failed)
+        and not (record.stop_requested or record.has_left or record.budget_exhausted)
         for record in others
     )
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
@@ -173,8 +174,8 @@ def start_late(state: State) -> Result:
     guard a member that was rebuilt meanwhile rejoins alone; with guard the generation is over and I do not
     start in it.
     """
-    shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed
-    if not (named and roster and state.store.current and is_still_mine(state)):
+    shown, named, roster = state.store.records, state.me.gang, state.barrier.confirmed_members
+    if not (named and roster and state.store.is_new_snapshot and is_still_mine(state)):
         return state, ()
     started = [one for one in shown.values() if one.gang == named and one.state.started]
     if not any(is_present(state, one) for one in started):
@@ -203,8 +204,8 @@ def advance_barrier(state: State) -> Result:
     """One step at the barrier: find the port, confirm the gang, start."""
     if _lacks_port(state):
         return state.with_barrier(finding_port=state.me.generation), (FindPort(state.me.generation),)
-    if not state.store.current:
-        return state.with_store(look=True) if _is_check_due(state) else state, ()
+    if not state.store.is_new_snapshot:
+        return state.with_store(exchange_due=True) if _is_check_due(state) else state, ()
     if not state.holds_rank:
         return state, ()
     if any(_finished_without_me(state, record) for record in state.store.records.values()):
@@ -224,8 +225,8 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
         return (failures.restart_with_me(state) if apart else state), ()
     gang = build_gang(state.me.generation, roster)
     unanimous = all(_has_confirmed(state, record, gang) for record in roster)
-    if state.store.last_to_act and (unanimous or _has_just_come(state)):  # the others wait for this
-        state = state.with_store(notify=True, last_to_act=False)
+    if state.store.wrote_last and (unanimous or _has_just_come(state)):  # the others wait for this
+        state = state.with_store(notify=True, wrote_last=False)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return failures.restart_with_me(state), ()
     if state.me.gang != gang.id:
@@ -243,7 +244,7 @@ def _has_just_come(state: State) -> bool:
     """Whether my change brought me, or the master port, to this barrier: before it nobody saw all ranks here.
     Nobody waits for a confirmation unless it is the last one missing.
     """
-    before = state.store.previous
+    before = state.store.previous_record
     if before is None or not counts_at_barrier(state, before):
         return True
     return before.master_port != state.me.master_port
@@ -254,7 +255,7 @@ def _shows_the_present(state: State, roster: list[Record]) -> bool:
     without me; so those whose heartbeats I read have to come or to beat in this contact. An instance that has
     not started yet needs that only after an outage since it took its rank: nothing older than it shows it.
     """
-    contact, joined = state.store.leases.contact, state.store.joined
+    contact, joined = state.store.leases.contact_since, state.store.joined_at
     if state.workload.gang is None and contact is not None and joined is not None and contact <= joined:
         return True
     return all(is_present(state, one) for one in roster if one.rank != state.config.rank)
@@ -270,16 +271,16 @@ def _has_begun_before(state: State, roster: list[Record]) -> bool:
     """Whether I saw this generation start under another rank 0, which the store has forgotten since.
     Some members may still run, so the Unit needs another number.
     """
-    generation, leader = state.store.led
+    generation, leader = state.store.last_started_leader
     again = generation == state.me.generation and leader != roster[0].incarnation
     return again and not any(record.state.started for record in roster)
 
 
 def _is_check_due(state: State) -> bool:
     """Whether to probe the unreached peers again, with no look at the store since."""
-    barrier, last = state.barrier, state.store.leases.last
-    due = barrier.found and not barrier.checking and last is not None
-    return bool(due) and not state.store.look and (last or 0.0) < barrier.check_again <= state.now
+    barrier, last = state.barrier, state.store.leases.last_reply_at
+    due = barrier.probe_results and not barrier.probing_gang and last is not None
+    return bool(due) and not state.store.exchange_due and (last or 0.0) < barrier.probe_again_at <= state.now
 
 
 def is_waiting_for_port(state: State) -> bool:
@@ -305,7 +306,9 @@ def _has_confirmed(state: State, record: Record, gang: Gang) -> bool:
 def counts_at_barrier(state: State, record: Record) -> bool:
     """Whether this record counts at my barrier."""
     here = record.generation == state.me.generation and record.size == state.config.size
-    fit = record.revision == state.me.revision and not (record.asked or record.left or record.failed)
+    fit = record.revision == state.me.revision and not (
+        record.stop_requested or record.has_left or record.budget_exhausted
+    )
     open_yet = record.state is InstanceState.IDLE or record.state.started or has_done_its_part(state, record)
     return here and fit and open_yet
 
@@ -325,7 +328,7 @@ def _finished_without_me(state: State, record: Record) -> bool:
     member was rebuilt meanwhile.
     """
     here = record.generation == state.me.generation and record.rank != state.config.rank
-    return here and not record.left and _has_finished_job(state, record) and record.gang != state.me.gang
+    return here and not record.has_left and _has_finished_job(state, record) and record.gang != state.me.gang
 
 
 def _find_full_roster(state: State) -> list[Record] | None:
@@ -347,7 +350,7 @@ def _find_displaced(state: State, roster: list[Record]) -> list[tuple[Record, Re
     """Members that I have confirmed and that may still run, each with the earlier holder of its rank that a
     store which was set back shows in its place.
     """
-    confirmed = {record.rank: record for record in state.barrier.confirmed}
+    confirmed = {record.rank: record for record in state.barrier.confirmed_members}
     both = [(confirmed[shown.rank], shown) for shown in roster if shown.rank in confirmed]
     return [
         (former, shown)
@@ -364,7 +367,7 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
     differing = describe_differences(roster, strict=state.config.strict)
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
-    warning = log(Level.WARNING, differing) if differing and differing not in state.warned else ()
+    warning = log_line(Level.WARNING, differing) if differing and differing not in state.warned else ()
     state = replace(state, warned=state.warned | {differing}) if differing else state
     unproven = find_unproven(state, roster)
     if unproven:
@@ -372,7 +375,9 @@ def _confirm_gang(state: State, gang: Gang, roster: list[Record]) -> Result:
         return state, (*warning, *actions)
     if state.now < earliest_start(state):
         return state, warning
-    return update_record(state.with_barrier(found={}, confirmed=tuple(roster)), gang=gang.id), warning
+    return update_record(
+        state.with_barrier(probe_results={}, confirmed_members=tuple(roster)), gang=gang.id
+    ), warning
 
 
 def start_workload(state: State, gang: Gang) -> Result:
@@ -387,7 +392,9 @@ def start_workload(state: State, gang: Gang) -> Result:
     )
     where = f"MASTER_ADDRESS={gang.master_address} MASTER_PORT={gang.master_port}"
     what = " for the keepers" if gang.starts_keepers else ""
-    opened = log(Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier")
+    opened = log_line(
+        Level.INFO, f"the barrier of generation {gang.generation} opened{what}; {where}", "barrier"
+    )
     state, spawn = keepers.start_keeper(state, gang) if gang.starts_keepers else (state, (Spawn(gang),))
     return state, (*opened, *spawn, WatchPeers(watched_peers(state)))
 
@@ -400,10 +407,12 @@ def _reset_for_start(state: State, gang: Gang) -> State:
         phase=WorkloadPhase.ALIVE,
         grace=0.0,
         exit=None,
-        ended=None,
-        cut_off=False,
-        opened=state.store.clock,
-    ).with_peers(suspects={}, mute=nobody, asking=nobody, hung_up=nobody, ask_again={})
+        pending_failure=None,
+        isolated=False,
+        barrier_opened_ms=state.store.clock,
+    ).with_peers(
+        presumed_lost={}, unresponsive=nobody, awaiting_answer=nobody, disconnected=nobody, ask_again_at={}
+    )
     last = state.recovery.timestamps
     under_way = (
         RecoveryTimestamps() if last.ready is not None else last
@@ -415,8 +424,8 @@ def report_missing(state: State) -> Result:
     """Log which ranks are missing and for how long, at growing intervals."""
     waited = state.now - state.barrier.entered
     if 0 < state.config.barrier_timeout < min(waited, state.now - earliest_start(state)):
-        if state.connected and not state.store.current:  # the others may have started meanwhile
-            return state.with_store(look=True), ()
+        if state.connected and not state.store.is_new_snapshot:  # the others may have started meanwhile
+            return state.with_store(exchange_due=True), ()
         why = f"the barrier of generation {state.me.generation} timed out: {explain_missing(state)}"
         return request_exit(state, ExitCode.BARRIER_TIMEOUT, why), ()
     if state.now < state.barrier.report_at:
@@ -424,17 +433,17 @@ def report_missing(state: State) -> Result:
     pause = min(LAST_REPORT, max(FIRST_REPORT, waited))
     barrier = f"the barrier of generation {state.me.generation}"
     sentence = f"waiting for {waited:.0f} s at {barrier}: {explain_missing(state)}"
-    return state.with_barrier(report_at=state.now + pause), log(Level.WARNING, sentence)
+    return state.with_barrier(report_at=state.now + pause), log_line(Level.WARNING, sentence)
 
 
 def explain_missing(state: State) -> str:
     """What keeps the barrier closed, in words; for a workload these may be its keepers."""
     if state.loads_keepers:
         return describe_loading(state)
-    if state.workload.cut_off and state.workload.alone and not state.connected:
-        return state.workload.alone  # how the others are is not known
+    if state.workload.isolated and state.workload.isolation_reason and not state.connected:
+        return state.workload.isolation_reason  # how the others are is not known
     everybody = {**state.store.records, state.config.rank: state.me}
-    foreign = state.store.foreign - everybody.keys()
+    foreign = state.store.unverified_ranks - everybody.keys()
     known = everybody.keys() | foreign
     absent = [rank for rank in range(state.config.size) if rank not in known]
     there = [everybody[rank] for rank in range(state.config.size) if rank in everybody]
@@ -450,8 +459,8 @@ def explain_missing(state: State) -> str:
         parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:
         parts.append(f"the store shows another instance as rank {state.config.rank}")
-    if state.now < state.barrier.not_before:
-        left = state.barrier.not_before - state.now
+    if state.now < state.barrier.backoff_until:
+        left = state.barrier.backoff_until - state.now
         parts.append(f"the pause before a restart lasts another {format_age(left)} (UNIT_BACKOFF_SECONDS)")
     if state.me.pause is not None and is_paused(state):
         parts.append(describe_pause(state, state.me.pause))
@@ -474,7 +483,7 @@ def _explain_displaced(state: State, former: Record, shown: Record) -> str:
 
 def _explain_absence(state: State, record: Record) -> str:
     rank = describe_rank(state, record.rank)
-    if record.left:
+    if record.has_left:
         return f"{rank} has left"
     if record.size != state.config.size:
         return f"{rank} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
@@ -482,7 +491,7 @@ def _explain_absence(state: State, record: Record) -> str:
         mine = f"rank {state.config.rank} has {state.me.revision or 'none'}"
         waits = "they wait for each other; with UNIT_STRICT=true they would exit with 77"
         return f"{rank} has UNIT_REVISION={record.revision or 'none'}, {mine}: {waits}"
-    if record.incarnation in state.peers.refused:
+    if record.incarnation in state.peers.connection_refused:
         return f"{rank} is gone, its address refuses connections: waiting for its replacement"
     return (
         describe_absence(state, record.rank) or f"{rank} is {record.state} in generation {record.generation}"

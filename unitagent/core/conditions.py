@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from unitagent.core import isolation, probe_answers
+from unitagent.core import health, isolation, probe_answers
 from unitagent.core.barrier import explain_missing
 from unitagent.core.model import InstanceState, Phase, Record, shorten_list
 from unitagent.core.state import describe_trouble
@@ -61,10 +61,10 @@ def _judge_readiness(state: State, phase: Phase) -> Condition:
     failed = [check for check in probe_answers.check_unit(state) if not check.ok]
     if not failed:
         return make_condition(
-            "Ready", TRUE, "Serving", SERVING, _date(state, state.recovery.timestamps.ready)
+            "Ready", TRUE, "Serving", SERVING, _convert_time(state, state.recovery.timestamps.ready)
         )
     reason, message, since = _explain_phase(state, phase) or _explain_checks(state, failed)
-    return make_condition("Ready", FALSE, reason, message, _date(state, since))
+    return make_condition("Ready", FALSE, reason, message, _convert_time(state, since))
 
 
 def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] | None:
@@ -79,8 +79,12 @@ def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] 
         case Phase.COMPLETED:
             return "Completed", "all ranks of the job exited with 0", None
         case Phase.DRAINING:
-            by = f", asked by {end.asked_by}" if end.asked_by else ""
-            return "Draining", f"draining{by}", end.asked if end.draining is None else end.draining
+            by = f", asked by {end.requested_by}" if end.requested_by else ""
+            return (
+                "Draining",
+                f"draining{by}",
+                end.draining_since if end.draining else end.requested_at,
+            )
         case Phase.FORMING:
             return "Forming", explain_missing(state), state.barrier.entered or state.started
         case Phase.RESTARTING if state.up and not state.loads_keepers:
@@ -96,7 +100,7 @@ def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, st
     first, message = failed[0].name, "; ".join(check.reason for check in failed)
     if first != "leader":
         return _REASONS[first], message, None
-    if state.workload.proven:  # it has been healthy, and its readiness check fails now
+    if state.workload.was_healthy:  # it has been healthy, and its readiness check fails now
         return (
             _REASONS[first],
             message,
@@ -105,7 +109,7 @@ def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, st
     return LOADING, message, state.workload.spawned
 
 
-def _date(state: State, at: float | None) -> float | None:
+def _convert_time(state: State, at: float | None) -> float | None:
     return None if at is None else at + state.config.epoch
 
 
@@ -131,7 +135,7 @@ def _judge_health(state: State) -> Condition:
     if leader is None or not leader.state.started:
         return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
     check = probe_answers.check_leader(state)
-    if not check.ok or leader.trouble:
+    if not check.ok or leader.failed_check:
         return _describe_unhealthy(state, leader)
     if state.config.rank == 0 and not state.config.health:
         only = "no health URL is known: ready only means that the workload runs"
@@ -142,9 +146,11 @@ def _judge_health(state: State) -> Condition:
 def _describe_unhealthy(state: State, leader: Record) -> Condition:
     """If the workload was healthy before, a failed check is reported, but does not make it unhealthy yet."""
     healthy = leader.state is InstanceState.HEALTHY
-    reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
-    since = leader.trouble_at or (_date(state, state.workload.spawned) if state.in_gang else None)
-    message = probe_answers.explain_health(state)
+    reason = "HealthCheckFailing" if leader.failed_check else "NotHealthyYet"
+    since = leader.failed_check_since or (
+        _convert_time(state, state.workload.spawned) if state.in_gang else None
+    )
+    message = health.explain_health(state)
     return make_condition("WorkloadHealthy", TRUE if healthy else FALSE, reason, message, since)
 
 
@@ -171,8 +177,8 @@ def _describe_silence(state: State) -> str:
 
 def _describe_outage(state: State) -> str:
     """What the outage means for this instance."""
-    if state.workload.cut_off:
-        why = f" ({state.workload.alone})" if state.workload.alone else ""
+    if state.workload.isolated:
+        why = f" ({state.workload.isolation_reason})" if state.workload.isolation_reason else ""
         return f"this instance was cut off{why}: the workload was stopped, and starts when the store is back"
     if not state.up:
         return "nothing is started before it is there"

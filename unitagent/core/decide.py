@@ -41,7 +41,7 @@ from unitagent.core import (
     failure_detector,
     failures,
     gang_checks,
-    health_log,
+    health,
     isolation,
     keeper_rules,
     plausibility,
@@ -56,10 +56,11 @@ from unitagent.core.actions import Action, Exchange, Level, Log, Quit
 from unitagent.core.apply_event import apply_event
 from unitagent.core.events import Event
 from unitagent.core.failure_detector import silence_deadlines
-from unitagent.core.failures import startup_deadline
+from unitagent.core.health import startup_deadline
 from unitagent.core.leases import find_neighbours
+from unitagent.core.members import ALL_BEATS
 from unitagent.core.model import InstanceState, Record
-from unitagent.core.state import ALL_BEATS, Result, Stage, State, find_stage
+from unitagent.core.state import Result, Stage, State, find_stage
 from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 _MOST_PASSES = 20
@@ -111,9 +112,9 @@ def publish_record(state: State) -> Result:
     if not _is_exchange_due(state, record):
         return state, ()
     if not _is_exchange_urgent(state) and _is_transitional(state):
-        since = state.now if state.store.held_since is None else state.store.held_since
+        since = state.now if state.store.deferred_since is None else state.store.deferred_since
         if state.now - since < LINGER:
-            return state.with_store(held_since=since), ()
+            return state.with_store(deferred_since=since), ()
     if record is not None and rank_ownership.needs_new_tenure(state, may_take):
         state = rank_ownership.start_tenure(state)
         record = state.me
@@ -129,12 +130,12 @@ def publish_record(state: State) -> Result:
     later = state.now + state.config.heartbeat
     state = state.with_store(
         in_flight=True,
-        asked=state.now,
+        exchange_started=state.now,
         exchanging=record,
-        look=False,
+        exchange_due=False,
         notify=False,
         next_beat=later,
-        held_since=None,
+        deferred_since=None,
     )
     return state, (exchange,)
 
@@ -149,7 +150,7 @@ def _is_exchange_urgent(state: State) -> bool:
     """Whether an exchange is due whatever became of my record."""
     if state.now >= state.store.next_beat:
         return True
-    return state.connected and (state.store.look or state.store.notify)
+    return state.connected and (state.store.exchange_due or state.store.notify)
 
 
 def _is_transitional(state: State) -> bool:
@@ -174,7 +175,11 @@ def _is_urgent(state: State) -> bool:
     me, old = state.me, state.store.published
     if old is None:
         return False
-    leaving = (me.asked, me.left, me.failed) != (old.asked, old.left, old.failed)
+    leaving = (me.stop_requested, me.has_left, me.budget_exhausted) != (
+        old.stop_requested,
+        old.has_left,
+        old.budget_exhausted,
+    )
     return leaving or (me.state is InstanceState.EXITED and old.state is not me.state)
 
 
@@ -193,11 +198,11 @@ def note_ready(state: State) -> Result:
     """A recovery ends when the whole generation serves for the first time."""
     store, marks = state.store, state.recovery.timestamps
     published = store.published == state.me  # before that the others cannot know, and would not be woken
-    if marks.ready is not None or not (store.current and published and probe_answers.is_ready(state)):
+    if marks.ready is not None or not (store.is_new_snapshot and published and probe_answers.is_ready(state)):
         return state, ()
     marks = replace(marks, ready=state.now)
     state = state.with_recovery(timestamps=marks, was_ready=True)
-    state = state.with_store(notify=store.notify or store.last_to_act)
+    state = state.with_store(notify=store.notify or store.wrote_last)
     took = (
         "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
     )
@@ -263,7 +268,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (barrier.advance_barrier, AT_BARRIER),
     (barrier.report_missing, AT_BARRIER),
     (note_ready, RUNNING),
-    (health_log.log_failed_checks, RUNNING),
+    (health.log_failed_checks, RUNNING),
     (publish_record, EVER),
 )
 
@@ -294,8 +299,8 @@ def _is_at_rest(state: State) -> bool:
         return False
     record = store.records.get(me.rank)
     holds = store.holder == me.incarnation and (record is None or record.incarnation == me.incarnation)
-    written = store.published == me and not (store.in_flight or store.look or store.notify)
-    return holds and written and not (peers.asking or peers.hung_up or peers.suspects)
+    written = store.published == me and not (store.in_flight or store.exchange_due or store.notify)
+    return holds and written and not (peers.awaiting_answer or peers.disconnected or peers.presumed_lost)
 
 
 def _list_deadlines(state: State) -> Iterator[float]:

@@ -109,7 +109,7 @@ class PeerAnswered(Struct, frozen=True):
     leader_age: float = 0.0
 
 
-class PeerHungUp(Struct, frozen=True):
+class PeerDisconnected(Struct, frozen=True):
     """The connection to a watched peer broke."""
 
     now: float
@@ -221,7 +221,7 @@ class Drained(Struct, frozen=True):
     now: float
 
 
-class StopAsked(Struct, frozen=True):
+class StopRequested(Struct, frozen=True):
     """SIGTERM or SIGINT arrived. A second one, at least a second later, means: stop at once."""
 
     now: float
@@ -236,7 +236,7 @@ Event = (
     | PortFound
     | PeersChecked
     | PeerAnswered
-    | PeerHungUp
+    | PeerDisconnected
     | Spawned
     | WorkloadExited
     | WorkloadGone
@@ -250,5 +250,5 @@ Event = (
     | KeeperStuck
     | KeeperStale
     | Drained
-    | StopAsked
+    | StopRequested
 )

@@ -71,7 +71,7 @@ class Exit(Struct, frozen=True):
             return "oom"
         return "exit" if self.signal is None else "signal"
 
-    def describe(self, *, stopped: bool = False) -> str:
+    def describe_exit(self, *, stopped: bool = False) -> str:
         """One clause for people, without a full stop; ``stopped``: the agent was stopping the workload."""
         if self.signal is None:
             clause = f"exited with code {self.code}"

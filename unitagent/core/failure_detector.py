@@ -1,19 +1,20 @@
 """Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
-It is lost (:func:`find_lost_member`) if it is *silent* (``state.is_silent``), or if its own answer, or an
-address that refuses connections, made it a suspect (:func:`_weigh_answer`). With guard, another incarnation
-in its rank is a failure, too.
+It is lost (:func:`find_lost_member`) if it is *silent* (``members.is_silent``), or if its own answer, or an
+address that refuses connections, makes it *presumed lost* (:func:`_weigh_answer`). With guard, another
+incarnation in its rank is a failure, too.
 
 *Silent* means both: its lease has expired, by the age of its last heartbeat on the store's clock, as far as I
 have watched; and it did not answer when asked, nor within the lease. A Unit without probe addresses asks
 nobody: there it is enough that the heartbeat has not changed for a lease on my own clock. In a Unit of more
 than 32 ranks I judge only my two neighbours in the ring; ranks 1 to 32 judge rank 0, too
-(``state.judged_members``).
+(``members.judged_members``).
 
 The invariants: an expired lease is one witness, and never enough if the peer itself can be asked. No answer
-alone ends a generation, either. It adds a *doubt*, which turns readiness off while the store is away, or a
-*suspicion*, which ends the generation only together with a snapshot of the store.
+alone ends a generation, either. It adds a doubt (``readiness_doubts``), which turns readiness off while the
+store is away, or makes the member presumed lost, which ends the generation only together with a snapshot of
+the store.
 """
 
 from __future__ import annotations
@@ -22,24 +23,20 @@ from collections.abc import Collection, Iterator
 
 from unitagent.core import plausibility
 from unitagent.core.actions import AskPeer, WatchPeers
-from unitagent.core.events import PeerAnswered, PeerHungUp, ProbeResult
+from unitagent.core.config import Mode
+from unitagent.core.events import PeerAnswered, PeerDisconnected, ProbeResult
 from unitagent.core.leases import NEVER
-from unitagent.core.model import Failure, InstanceState, Mode, Reason, Record
-from unitagent.core.state import (
+from unitagent.core.members import (
     ALL_BEATS,
-    Result,
-    State,
-    describe_rank,
     find_relay,
     is_overdue,
     is_silent,
     judged_members,
-    longest_takeover,
-    make_failure,
     seconds_late,
-    update_record,
     watched_peers,
 )
+from unitagent.core.model import Failure, InstanceState, Reason, Record
+from unitagent.core.state import Result, State, describe_rank, longest_takeover, make_failure, update_record
 
 
 def ask_quiet_members(state: State) -> Result:
@@ -54,14 +51,16 @@ def ask_quiet_members(state: State) -> Result:
 
 def may_ask(state: State, rank: int) -> bool:
     """Whether no question to this rank is open, and the last one was long enough ago."""
-    return rank not in state.peers.asking and state.now >= state.peers.ask_again.get(rank, 0.0)
+    return rank not in state.peers.awaiting_answer and state.now >= state.peers.ask_again_at.get(rank, 0.0)
 
 
 def ask_peers(state: State, peers: Collection[Record]) -> Result:
     """Ask these peers for their own word."""
     ranks = frozenset(peer.rank for peer in peers)
-    again = {**state.peers.ask_again, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
-    return state.with_peers(asking=state.peers.asking | ranks, ask_again=again), tuple(map(AskPeer, peers))
+    again = {**state.peers.ask_again_at, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
+    return state.with_peers(awaiting_answer=state.peers.awaiting_answer | ranks, ask_again_at=again), tuple(
+        map(AskPeer, peers)
+    )
 
 
 def _list_participants(state: State) -> tuple[Record, ...]:
@@ -69,18 +68,18 @@ def _list_participants(state: State) -> tuple[Record, ...]:
     return tuple(
         peer
         for peer in judged_members(state)
-        if not (peer.left or peer.asked) and peer.generation == state.me.generation
+        if not (peer.has_left or peer.stop_requested) and peer.generation == state.me.generation
     )
 
 
 def publish_lost(state: State) -> Result:
     """Without guard nobody restarts for a lost member: publish its rank for those who do not judge it."""
-    if not state.store.current or state.config.guard or state.config.size <= ALL_BEATS:
+    if not state.store.is_new_snapshot or state.config.guard or state.config.size <= ALL_BEATS:
         return state, ()
     gone = (
         peer.rank
         for peer in judged_members(state)
-        if peer.rank in state.peers.suspects or seconds_late(state, peer)
+        if peer.rank in state.peers.presumed_lost or seconds_late(state, peer)
     )
     return update_record(state, lost=tuple(gone) if state.up else ()), ()
 
@@ -89,7 +88,7 @@ def look_at_deadlines(state: State) -> Result:
     """Read the store when a member has been silent for long enough to ask it, and when its lease
     expires.
     """
-    if state.store.look or not (state.up and state.connected):
+    if state.store.exchange_due or not (state.up and state.connected):
         return state, ()
     leases = state.store.leases
     due = any(
@@ -97,7 +96,7 @@ def look_at_deadlines(state: State) -> Result:
         for peer in _list_participants(state)
         for age in _critical_ages(state, peer)
     )
-    return state.with_store(look=due), ()
+    return state.with_store(exchange_due=due), ()
 
 
 def silence_deadlines(state: State) -> Iterator[float]:
@@ -108,41 +107,41 @@ def silence_deadlines(state: State) -> Iterator[float]:
     for peer in _list_participants(state):
         yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
         if _is_quiet(state, peer):
-            yield state.peers.ask_again.get(peer.rank, 0.0)
+            yield state.peers.ask_again_at.get(peer.rank, 0.0)
 
 
 def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
     timing, lease = state.config.timing, state.config.lease
     if not state.config.probes:
         return (lease,)
-    refused = (timing.beat_due,) if peer.incarnation in state.peers.refused else ()
+    refused = (timing.beat_due,) if peer.incarnation in state.peers.connection_refused else ()
     return (*refused, timing.ask_after, lease)
 
 
 def renew_watches(state: State) -> Result:
     """Reconnect to a peer whose connection broke and that is still a member."""
-    if not state.peers.watch_again:
+    if not state.peers.reconnect_due:
         return state, ()
-    state = state.with_peers(watch_again=False)
+    state = state.with_peers(reconnect_due=False)
     return state, (WatchPeers(watched_peers(state)),) if state.up else ()
 
 
 def _worth_asking(state: State, peer: Record) -> bool:
     """Whether to ask now, early enough to know its answer, or its silence, when its lease expires."""
     rank = peer.rank
-    if rank in state.peers.hung_up:
-        return rank not in state.peers.asking
-    return (_is_quiet(state, peer) or rank in state.peers.suspects) and may_ask(state, rank)
+    if rank in state.peers.disconnected:
+        return rank not in state.peers.awaiting_answer
+    return (_is_quiet(state, peer) or rank in state.peers.presumed_lost) and may_ask(state, rank)
 
 
 def _is_quiet(state: State, peer: Record) -> bool:
-    refused = peer.incarnation in state.peers.refused  # a single refusal may come from a firewall
+    refused = peer.incarnation in state.peers.connection_refused  # a single refusal may come from a firewall
     return refused or state.store.leases.seconds_silent(peer.incarnation) >= state.config.timing.ask_after
 
 
 def find_lost_member(state: State) -> Failure | None:
     """A member that was replaced or is lost, as one snapshot of the store shows it."""
-    if not state.store.current or state.workload.gang is None:
+    if not state.store.is_new_snapshot or state.workload.gang is None:
         return None
     for rank, incarnation in enumerate(state.workload.gang.incarnations):
         record = state.store.records.get(rank)
@@ -164,8 +163,8 @@ def find_lost_member(state: State) -> Failure | None:
 
 def _explain_loss(state: State, peer: Record) -> str:
     """Why a member counts as lost; "" if it does not."""
-    if peer.rank in state.peers.suspects or not is_silent(state, peer):
-        return state.peers.suspects.get(peer.rank, "")
+    if peer.rank in state.peers.presumed_lost or not is_silent(state, peer):
+        return state.peers.presumed_lost.get(peer.rank, "")
     asked = ", and it does not answer" if state.config.probes else ""
     return f"no sign of life for {state.config.lease:g} s{asked}"
 
@@ -188,17 +187,19 @@ _NO_EVIDENCE = {ProbeResult.SILENT, ProbeResult.SELF, ProbeResult.STRANGER, Prob
 def apply_peer_answer(state: State, event: PeerAnswered) -> State:
     """The state with the evidence of an answer, or of its absence."""
     starved = event.result is ProbeResult.SILENT and _was_starved(state, event.rank)
-    answered = state.peers.answered if starved else state.peers.answered | {event.rank}
-    state = state.with_peers(asking=state.peers.asking - {event.rank}, answered=answered)
+    answered = state.peers.polled if starved else state.peers.polled | {event.rank}
+    state = state.with_peers(awaiting_answer=state.peers.awaiting_answer - {event.rank}, polled=answered)
     if starved:
-        return state.with_peers(ask_again={**state.peers.ask_again, event.rank: state.now})
+        return state.with_peers(ask_again_at={**state.peers.ask_again_at, event.rank: state.now})
     record = find_record(state, event.rank, event.incarnation)
     if record is None:
-        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+        return state.with_peers(disconnected=state.peers.disconnected - {event.rank})
     one, peers = {event.incarnation}, state.peers
     state = state.with_peers(
-        refused=peers.refused | one if event.result is ProbeResult.REFUSED else peers.refused - one,
-        mute=peers.mute | one if event.result in _NO_EVIDENCE else peers.mute - one,
+        connection_refused=peers.connection_refused | one
+        if event.result is ProbeResult.REFUSED
+        else peers.connection_refused - one,
+        unresponsive=peers.unresponsive | one if event.result in _NO_EVIDENCE else peers.unresponsive - one,
     )
     state = (
         _note_answer(state, event)
@@ -206,18 +207,18 @@ def apply_peer_answer(state: State, event: PeerAnswered) -> State:
         else _note_silence(state, event, record)
     )
     if event.rank == state.config.rank:  # the holder of my rank is not a member of my gang
-        return state.with_peers(hung_up=state.peers.hung_up - {event.rank})
+        return state.with_peers(disconnected=state.peers.disconnected - {event.rank})
     return _weigh_answer(state, event, record)
 
 
 def _was_starved(state: State, rank: int) -> bool:
     """Whether I was suspended while the question was open: the answer may have come and waited for me."""
-    return state.late > _asked_at(state, rank)
+    return state.suspended_at > _asked_at(state, rank)
 
 
 def _asked_at(state: State, rank: int) -> float:
     """When a rank was asked last."""
-    return state.peers.ask_again.get(rank, NEVER) - state.config.timing.ask_every
+    return state.peers.ask_again_at.get(rank, NEVER) - state.config.timing.ask_every
 
 
 def _note_answer(state: State, event: PeerAnswered) -> State:
@@ -225,54 +226,65 @@ def _note_answer(state: State, event: PeerAnswered) -> State:
     is as old as my question, since I may have been suspended since.
     """
     holder = state.store.records.get(state.config.rank)
-    recent = state.now - longest_takeover(state, holder, state.store.former)
-    heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
+    recent = state.now - longest_takeover(state, holder, state.store.forgotten_holder)
+    known_alive = {one: at for one, at in state.peers.known_alive_at.items() if at >= recent}
     asked = min(state.now, _asked_at(state, event.rank))
     if asked > NEVER:  # else I have started since, and forgotten when I asked
-        heard[event.incarnation] = asked
+        known_alive[event.incarnation] = asked
     if asked > NEVER and _relays_leader(state, event):
-        heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
-    unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
-    return plausibility.learn_generation(state.with_peers(heard=heard, unheard=unheard), event.generation)
+        known_alive[event.leader] = max(
+            known_alive.get(event.leader, NEVER), asked - max(0.0, event.leader_age)
+        )
+    unanswered = {one: at for one, at in state.peers.unanswered_since.items() if one != event.incarnation}
+    return plausibility.learn_generation(
+        state.with_peers(known_alive_at=known_alive, unanswered_since=unanswered), event.generation
+    )
 
 
 def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
     """A silent peer counts as silent since the first question that it did not answer."""
     if event.result in _NO_EVIDENCE and is_overdue(state, record):  # the second witness has come late
-        state = state.with_store(look=True)
-    if event.incarnation in state.peers.unheard:
+        state = state.with_store(exchange_due=True)
+    if event.incarnation in state.peers.unanswered_since:
         return state
-    known = {one.incarnation for one in (*state.store.records.values(), state.store.former) if one}
-    since = {one: at for one, at in state.peers.unheard.items() if one in known}
+    known = {one.incarnation for one in (*state.store.records.values(), state.store.forgotten_holder) if one}
+    since = {one: at for one, at in state.peers.unanswered_since.items() if one in known}
     asked = _asked_at(state, event.rank)
-    return state.with_peers(unheard={**since, event.incarnation: asked} if asked > NEVER else since)
+    if asked > NEVER:
+        since[event.incarnation] = asked
+    return state.with_peers(unanswered_since=since)
 
 
 def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
-    """Weigh an answer: ``doubts`` turn readiness off, ``suspects`` may end the generation."""
-    hung_up = event.rank in state.peers.hung_up
+    """Weigh an answer: a doubt turns readiness off, a member presumed lost may end the generation."""
+    was_disconnected = event.rank in state.peers.disconnected
     state = state.with_peers(
-        hung_up=state.peers.hung_up - {event.rank}, watch_again=state.peers.watch_again or hung_up
+        disconnected=state.peers.disconnected - {event.rank},
+        reconnect_due=state.peers.reconnect_due or was_disconnected,
     )
-    against = _find_doubt(state, event, record, hung_up=hung_up)
+    against = _find_doubt(state, event, record, was_disconnected=was_disconnected)
     if event.result is ProbeResult.REFUSED and not against:
         state = _ask_again(state, event)
     if against:
-        state = state.with_peers(doubts={**state.peers.doubts, event.rank: against})
+        state = state.with_peers(readiness_doubts={**state.peers.readiness_doubts, event.rank: against})
     elif not state.connected or _says_it_works(
         state, event
     ):  # with a store, its snapshots settle doubts, too
         state = state.with_peers(
-            doubts={rank: why for rank, why in state.peers.doubts.items() if rank != event.rank}
+            readiness_doubts={
+                rank: why for rank, why in state.peers.readiness_doubts.items() if rank != event.rank
+            }
         )
     if not state.connected:
         return state
     if not against:
-        suspects = {rank: why for rank, why in state.peers.suspects.items() if rank != event.rank}
-        return state.with_peers(suspects=suspects)
+        presumed_lost = {rank: why for rank, why in state.peers.presumed_lost.items() if rank != event.rank}
+        return state.with_peers(presumed_lost=presumed_lost)
     if not state.in_gang or record.generation != state.me.generation:
         return state
-    return state.with_peers(suspects={**state.peers.suspects, event.rank: against}).with_store(look=True)
+    return state.with_peers(presumed_lost={**state.peers.presumed_lost, event.rank: against}).with_store(
+        exchange_due=True
+    )
 
 
 def _says_it_works(state: State, event: PeerAnswered) -> bool:
@@ -281,7 +293,7 @@ def _says_it_works(state: State, event: PeerAnswered) -> bool:
     return here and event.working and (event.rank != 0 or event.ready)
 
 
-def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: bool) -> str:
+def _find_doubt(state: State, event: PeerAnswered, record: Record, *, was_disconnected: bool) -> str:
     """What an answer says against the peer; "" for nothing."""
     late = is_overdue(state, record)
     match event.result:
@@ -297,10 +309,10 @@ def _find_doubt(state: State, event: PeerAnswered, record: Record, *, hung_up: b
         case ProbeResult.REFUSED if late or (_answered_before(state, event) and _misses_beat(state, event)):
             return REFUSES
         case _:
-            last = state.store.leases.last or state.now
-            silent_for = state.now - state.peers.heard.get(event.incarnation, last)
+            last = state.store.leases.last_reply_at or state.now
+            silent_for = state.now - state.peers.known_alive_at.get(event.incarnation, last)
             lost = not state.connected and silent_for > state.config.lease
-            return "it does not answer" if lost and not hung_up else ""
+            return "it does not answer" if lost and not was_disconnected else ""
 
 
 def _relays_leader(state: State, event: PeerAnswered) -> bool:
@@ -330,7 +342,7 @@ def _answered_before(state: State, event: PeerAnswered) -> bool:
     """Whether it ever answered me. An address that never did may be behind a firewall that rejects; one
     that did has lost its agent.
     """
-    return event.incarnation in state.barrier.reached
+    return event.incarnation in state.barrier.reached_at
 
 
 def _misses_beat(state: State, event: PeerAnswered) -> bool:
@@ -346,18 +358,21 @@ def _ask_again(state: State, event: PeerAnswered) -> State:
     timing = state.config.timing
     left = timing.beat_due - (state.store.leases.seconds_since_beat(event.incarnation, state.now) or 0.0)
     at = state.now + min(timing.ask_every, max(timing.tick, left))
-    state = state.with_store(look=state.connected or state.store.look)
-    return state.with_peers(ask_again={**state.peers.ask_again, event.rank: at})
+    state = state.with_store(exchange_due=state.connected or state.store.exchange_due)
+    return state.with_peers(ask_again_at={**state.peers.ask_again_at, event.rank: at})
 
 
-def apply_hang_up(state: State, event: PeerHungUp) -> State:
+def apply_disconnect(state: State, event: PeerDisconnected) -> State:
     """A broken connection is a reason to ask, and nothing more."""
     if find_record(state, event.rank, event.incarnation) is None:
         return state
-    return state.with_peers(hung_up=state.peers.hung_up | {event.rank})
+    return state.with_peers(disconnected=state.peers.disconnected | {event.rank})
 
 
 def find_record(state: State, rank: int, incarnation: str) -> Record | None:
     """The record of this incarnation, if it is one that I still know in this rank."""
-    known = (state.store.records.get(rank), state.store.former if rank == state.config.rank else None)
+    known = (
+        state.store.records.get(rank),
+        state.store.forgotten_holder if rank == state.config.rank else None,
+    )
     return next((one for one in known if one is not None and one.incarnation == incarnation), None)

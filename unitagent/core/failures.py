@@ -21,14 +21,16 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level
+from unitagent.core.config import Mode
 from unitagent.core.events import WorkloadExited
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.core.failure_detector import find_lost_member
+from unitagent.core.health import find_startup_timeout
 from unitagent.core.keepers import has_loaded
+from unitagent.core.members import gang_members
 from unitagent.core.model import (
     Failure,
     InstanceState,
-    Mode,
     Order,
     OrderKind,
     Reason,
@@ -39,9 +41,8 @@ from unitagent.core.state import (
     Result,
     State,
     describe_rank,
-    gang_members,
     is_observed,
-    log,
+    log_line,
     make_failure,
     request_exit,
     update_record,
@@ -51,10 +52,27 @@ from unitagent.core.state_parts import RecoveryTimestamps, WorkloadPhase
 REBUILT_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
 
+def end_generation(state: State) -> Result:
+    """Find what ended my generation; with guard, tell all others by proposing the next one."""
+    if state.superseded:
+        return state.with_workload(pending_failure=None) if state.workload.pending_failure else state, ()
+    failure = state.workload.pending_failure or find_startup_timeout(state) or find_lost_member(state)
+    if failure is None:
+        return state, ()
+    state = state.with_workload(pending_failure=None)
+    if not state.config.guard and failure.reason is not Reason.REQUESTED:
+        return _fail_alone(state, failure)
+    state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
+    level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
+    state = state.with_recovery(reported_generation=failure.generation)
+    event = "restart" if failure.requested else "failure"
+    return state, log_line(level, _add_scope(state, failure).sentence, event, failure)
+
+
 def apply_operator_order(state: State) -> Result:
     """Apply an operator's order once, on all agents that held their ranks when it was given."""
     order = state.store.order
-    if not state.store.current or not state.joined:
+    if not state.store.is_new_snapshot or not state.joined:
         return state, ()
     if not state.me.order:
         state = update_record(state, order=_last_order_before_me(state))
@@ -63,10 +81,10 @@ def apply_operator_order(state: State) -> Result:
     state = update_record(state, order=order.number)
     if order.kind is OrderKind.RESTART:
         return _apply_restart(state, order), ()
-    if order.kind is not OrderKind.DRAIN or state.shutdown.asked is not None:
+    if order.kind is not OrderKind.DRAIN or state.shutdown.stop_requested:
         return state, ()
-    asked = state.with_shutdown(asked=state.now, asked_by=order.by or "an operator", ordered=True)
-    return update_record(asked, asked=True), log(Level.INFO, order.origin, "order")
+    asked = state.with_shutdown(requested_at=state.now, requested_by=order.by or "an operator", ordered=True)
+    return update_record(asked, stop_requested=True), log_line(Level.INFO, order.origin, "order")
 
 
 def _last_order_before_me(state: State) -> int:
@@ -77,7 +95,7 @@ def _last_order_before_me(state: State) -> int:
     """
     former, order, now = state.store.predecessor, state.store.order, 1000 * state.store.clock
     last = max(now, order.number if order else 0)
-    if former is None or former.asked or order is None or order.number <= former.order:
+    if former is None or former.stop_requested or order is None or order.number <= former.order:
         return last
     return former.order if order.number > now - REBUILT_WITHIN * 1_000_000 else last
 
@@ -88,27 +106,25 @@ def _apply_restart(state: State, order: Order) -> State:
     the time decides.
     """
     runs = state.in_gang and state.up and not state.superseded
-    later = order.generation < state.me.generation and order.number > 1000 * state.workload.opened
+    later = order.generation < state.me.generation and order.number > 1000 * state.workload.barrier_opened_ms
     if not runs or not (later or order.generation == state.me.generation):
         return state
     by = f" by {order.by}" if order.by else ""
     why = f"a restart was requested{by}: {order.reason or 'no reason given'}"
-    return state.with_workload(ended=make_failure(state, state.config.rank, Reason.REQUESTED, why))
+    return state.with_workload(pending_failure=make_failure(state, state.config.rank, Reason.REQUESTED, why))
 
 
 def apply_workload_exit(state: State, event: WorkloadExited) -> State:
     """Note that my main process has ended: a failure, unless it was asked to, or its job is done."""
     over = WorkloadPhase.MAIN_EXITED if state.workload.phase is WorkloadPhase.ALIVE else state.workload.phase
     state = update_record(state.with_workload(phase=over, exit=event.exit), exit_code=event.exit.status)
-    if (
-        over is not WorkloadPhase.MAIN_EXITED
-        or state.shutdown.draining is not None
-        or state.shutdown.asked is not None
-    ):
+    if over is not WorkloadPhase.MAIN_EXITED or state.shutdown.draining or state.shutdown.stop_requested:
         return state
     if state.config.mode is Mode.JOB and event.exit.status == 0:
         return state
-    return state.with_workload(ended=state.workload.ended or _make_exit_failure(state, event))
+    return state.with_workload(
+        pending_failure=state.workload.pending_failure or _make_exit_failure(state, event)
+    )
 
 
 def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
@@ -118,7 +134,7 @@ def _make_exit_failure(state: State, event: WorkloadExited) -> Failure:
         rank=state.config.rank,
         ip=state.me.ip,
         reason=Reason(event.exit.reason),
-        detail=f"{rank} {event.exit.describe()}{why}",
+        detail=f"{rank} {event.exit.describe_exit()}{why}",
         exit_code=event.exit.code,
         signal=event.exit.signal,
         at=state.now + state.config.epoch,
@@ -138,29 +154,12 @@ def _explain_exit_0(ended: Exit) -> str:
     return f", which counts as a failure in service mode (UNIT_MODE); {remedy}"
 
 
-def end_generation(state: State) -> Result:
-    """Find what ended my generation; with guard, tell all others by proposing the next one."""
-    if state.superseded:
-        return state.with_workload(ended=None) if state.workload.ended else state, ()
-    failure = state.workload.ended or _find_startup_timeout(state) or find_lost_member(state)
-    if failure is None:
-        return state, ()
-    state = state.with_workload(ended=None)
-    if not state.config.guard and failure.reason is not Reason.REQUESTED:
-        return _fail_alone(state, failure)
-    state = remember_failure(state, failure).with_generation(failure.generation + 1).with_store(notify=True)
-    level = Level.INFO if failure.reason is Reason.REQUESTED else Level.ERROR
-    state = state.with_recovery(reported=failure.generation)
-    event = "restart" if failure.requested else "failure"
-    return state, log(level, _add_scope(state, failure).sentence, event, failure)
-
-
 def restart_with_me(state: State) -> State:
     """Some have started without me: with guard, or at rank 0, only a new generation brings the Unit
     together. Until I have held my rank for a lease in this contact, they may have started with somebody
     whom only the store has forgotten.
     """
-    held = is_observed(state, state.config.lease, since=state.store.joined or state.now)
+    held = is_observed(state, state.config.lease, since=state.store.joined_at or state.now)
     if not state.ends_whole_unit or not held:
         return state
     if state.workload.gang is None:  # whom they started with in my rank, neither I nor the store knows
@@ -172,7 +171,7 @@ def restart_with_me(state: State) -> State:
 def leave_with_leader(state: State) -> Result:
     """Without guard: leave with 75 when rank 0 was rebuilt, so that this container is rebuilt, too."""
     gang, leader = state.workload.gang, state.store.records.get(0)
-    if state.ends_whole_unit or not state.store.current or gang is None:
+    if state.ends_whole_unit or not state.store.is_new_snapshot or gang is None:
         return state, ()
     if leader is None or leader.incarnation == gang.incarnations[0]:
         return state, ()
@@ -214,42 +213,20 @@ def _fail_alone(state: State, failure: Failure) -> Result:
     return state, ()
 
 
-def startup_deadline(state: State) -> float:
-    """By when my workload has to be healthy; infinity if it has been, or if there is no health check. By when
-    my keeper has to be ready, if it is loading.
-    """
-    if state.config.startup > 0 and state.loads_keepers and not state.keeper.ready:
-        return state.keeper.since + state.config.startup
-    starting = state.me.state is InstanceState.RUNNING and state.config.rank == 0
-    if state.config.startup <= 0 or not starting or state.workload.proven:
-        return float("inf")
-    return state.workload.spawned + state.workload.stood_still + state.config.startup
-
-
-def _find_startup_timeout(state: State) -> Failure | None:
-    if state.now <= startup_deadline(state):
-        return None
-    limit = f"{state.config.startup:g} s (UNIT_STARTUP_SECONDS)"
-    me = describe_rank(state, state.config.rank)
-    what = "its keeper was not ready" if state.loads_keepers else "was not healthy"
-    why = f"{me}{':' if state.loads_keepers else ''} {what} within {limit}"
-    return make_failure(state, state.config.rank, Reason.STARTUP_TIMEOUT, why)
-
-
 def report_own_isolation(state: State) -> Result:
     """An isolated instance that comes back was itself the failure, if nobody noticed meanwhile."""
-    if not state.workload.cut_off or state.up or not (state.store.current and state.holds_rank):
+    if not state.workload.isolated or state.up or not (state.store.is_new_snapshot and state.holds_rank):
         return state, ()
     if not state.ends_whole_unit or state.superseded:
         return state, ()
-    why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.alone}"
+    why = f"{describe_rank(state, state.config.rank)} was cut off: {state.workload.isolation_reason}"
     state = remember_failure(state, make_failure(state, state.config.rank, Reason.LOST, why))
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()
 
 
 def start_recovery_timing(state: State) -> Result:
     """My generation is over because somebody proposed the next one: from here the recovery is timed."""
-    over = state.in_gang and state.superseded and state.shutdown.draining is None and not has_loaded(state)
+    over = state.in_gang and state.superseded and not state.shutdown.draining and not has_loaded(state)
     if not over or state.recovery.timestamps.generation == state.me.generation:
         return state, ()
     failure = state.recovery.failure
@@ -265,21 +242,21 @@ def _log_first_failure(state: State) -> tuple[Action, ...]:
     """The first failure in one sentence, on agents that did not find it themselves."""
     failure, generation = state.recovery.failure, state.me.generation
     if failure is None or failure.generation != generation:
-        return log(
+        return log_line(
             Level.WARNING, f"generation {generation} ended: generation {state.generation} was proposed"
         )
-    if failure.rank == state.config.rank or state.recovery.reported == generation:
+    if failure.rank == state.config.rank or state.recovery.reported_generation == generation:
         return ()
-    return log(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
+    return log_line(Level.WARNING, failure.sentence, "restart" if failure.requested else "failure", failure)
 
 
 def complete_job(state: State) -> Result:
     """In job mode the Unit is done when all ranks of a gang have exited with 0."""
-    if not state.store.current or not state.done:
+    if not state.store.is_new_snapshot or not state.done:
         return state, ()
     others = [member for member in gang_members(state) if member.generation == state.me.generation]
     finished = all(peer.state is InstanceState.EXITED and peer.exit_code == 0 for peer in others)
     if len(others) != state.config.size - 1 or not finished:
         return state, ()
-    state = state.with_shutdown(completed=True).with_store(notify=state.store.last_to_act)
+    state = state.with_shutdown(completed=True).with_store(notify=state.store.wrote_last)
     return request_exit(state, ExitCode.DONE, "all ranks of the job exited with 0"), ()

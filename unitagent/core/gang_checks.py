@@ -34,16 +34,16 @@ def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:
         if record.rank != state.config.rank
         and record.port
         and (state.config.size <= FULL_CHECK or record.rank in near)
-        and record.incarnation not in state.barrier.reached
+        and record.incarnation not in state.barrier.reached_at
     )
 
 
 def check_peers(state: State, gang: Gang, peers: tuple[Record, ...]) -> Result:
     """Probe these peers, unless that is in progress."""
-    if state.barrier.checking == gang.id or state.now < state.barrier.check_again:
+    if state.barrier.probing_gang == gang.id or state.now < state.barrier.probe_again_at:
         return state, ()
     actions: tuple[Action, ...] = (CheckPeers(gang.id, peers),)
-    return state.with_barrier(checking=gang.id), actions
+    return state.with_barrier(probing_gang=gang.id), actions
 
 
 def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
@@ -53,7 +53,7 @@ def find_clashes(roster: Iterable[Record]) -> list[tuple[Record, ...]]:
     """
     at: dict[tuple[str, int], list[Record]] = {}
     for record in roster:
-        if not record.left:
+        if not record.has_left:
             at.setdefault((record.ip, record.port), []).append(record)
     return [tuple(there) for there in at.values() if len(there) > 1 and _is_clash(there)]
 
@@ -86,7 +86,7 @@ def explain_unproven(state: State, roster: Iterable[Record]) -> Iterator[str]:
     """One clause for each peer that was probed and did not answer in person."""
     unreached, me = [], describe_rank(state, state.config.rank)
     for record in roster:
-        result = state.barrier.found.get(record.incarnation)
+        result = state.barrier.probe_results.get(record.incarnation)
         rank = describe_rank(state, record.rank)
         match result:
             case None | ProbeResult.ALIVE:
@@ -126,7 +126,7 @@ def refuse_disagreement(state: State) -> Result:
     """Ranks that can never form one Unit must not wait for each other: the newcomer, or the higher
     rank, exits with 77.
     """
-    if not state.store.current or state.up:
+    if not state.store.is_new_snapshot or state.up:
         return state, ()
     for record in state.store.records.values():
         at_odds = _explain_disagreement(state, record)
@@ -149,7 +149,7 @@ def _explain_disagreement(state: State, record: Record) -> str:
 
 def _must_leave(state: State, record: Record) -> bool:
     """Whether that agent is alive and I am the one to leave."""
-    if record.left or record.rank == state.config.rank:
+    if record.has_left or record.rank == state.config.rank:
         return False
     alive = state.store.leases.was_alive(record.incarnation)
     return alive and (not state.joined or record.rank < state.config.rank)

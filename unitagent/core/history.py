@@ -240,17 +240,17 @@ def _derive_ready(before: State, after: State) -> Derived:
 def _derive_drain(before: State, after: State) -> Derived:
     if after.config.rank != 0:
         return
-    if before.shutdown.draining is None and after.shutdown.draining is not None:
+    if not before.shutdown.draining and after.shutdown.draining:
         yield EventKind.DRAIN, "the Unit drains: no new requests, then rank 0's workload stops first"
     if after.shutdown.drained and not before.shutdown.drained:
         yield EventKind.DRAINED, "no request is in flight any more"
 
 
 def _derive_isolation(before: State, after: State) -> Derived:
-    if after.workload.cut_off and not before.workload.cut_off:
+    if after.workload.isolated and not before.workload.isolated:
         yield (
             EventKind.ISOLATED,
-            f"{_describe_self(after)} is cut off, {after.workload.alone}: its workload stops",
+            f"{_describe_self(after)} is cut off, {after.workload.isolation_reason}: its workload stops",
         )
     code = after.shutdown.leaving.code if after.shutdown.leaving else None
     if code == ExitCode.FENCED and (before.shutdown.leaving is None or before.shutdown.leaving.code != code):
@@ -293,5 +293,5 @@ def _derive_quit(state: State, actions: Sequence[Action]) -> Derived:
 def _describe_state(before: State, after: State) -> str:
     ended = after.workload.exit if after.me.state is InstanceState.EXITED else None
     stopped = before.me.state is InstanceState.STOPPING
-    how = f": its workload {ended.describe(stopped=stopped)}" if ended else ""
+    how = f": its workload {ended.describe_exit(stopped=stopped)}" if ended else ""
     return f"{_describe_self(after)} is {after.me.state}, was {before.me.state}{how}"

@@ -102,7 +102,7 @@ def _charged_once(state: State) -> bool:
 
 
 def _reached_itself(state: State) -> bool:
-    return state.me.incarnation not in state.barrier.reached.keys() | state.peers.heard.keys()
+    return state.me.incarnation not in state.barrier.reached_at.keys() | state.peers.known_alive_at.keys()
 
 
 def _main_process_over_is_stopped(state: State) -> bool:
@@ -115,32 +115,32 @@ def _no_grace_without_end(state: State) -> bool:
 
 def _cut_off_has_stopped(state: State) -> bool:
     work = state.workload
-    return not work.cut_off or (state.in_gang and work.phase in (WorkloadPhase.STOPPING, WorkloadPhase.GONE))
+    return not work.isolated or (state.in_gang and work.phase in (WorkloadPhase.STOPPING, WorkloadPhase.GONE))
 
 
 def _cut_off_has_no_grace(state: State) -> bool:
-    return not state.workload.cut_off or not state.up or state.workload.grace == 0.0
+    return not state.workload.isolated or not state.up or state.workload.grace == 0.0
 
 
 def _drains_its_gang(state: State) -> bool:
-    return state.shutdown.draining is None or state.in_gang
+    return not state.shutdown.draining or state.in_gang
 
 
 def _drain_in_order(state: State) -> bool:
     shutdown = state.shutdown
-    return not shutdown.awaiting_drain or (shutdown.draining is not None and state.config.rank == 0)
+    return not shutdown.awaiting_drain or (shutdown.draining and state.config.rank == 0)
 
 
 def _says_that_it_was_asked(state: State) -> bool:
-    return state.me.asked == (state.shutdown.asked is not None)
+    return state.me.stop_requested == state.shutdown.stop_requested
 
 
 def _has_reason_to_hurry(state: State) -> bool:
-    return state.shutdown.asked is not None or not state.shutdown.force_stop
+    return state.shutdown.stop_requested or not state.shutdown.force_stop
 
 
 def _asked_without_workload_leaves(state: State) -> bool:
-    return state.shutdown.asked is None or state.up or state.shutdown.leaving is not None
+    return not state.shutdown.stop_requested or state.up or state.shutdown.leaving is not None
 
 
 def _leaving_ends_the_workload(state: State) -> bool:
@@ -151,25 +151,25 @@ def _leaving_ends_the_workload(state: State) -> bool:
 
 
 def _left_for_good(state: State) -> bool:
-    return not state.me.left or (state.shutdown.leaving is not None and not state.occupied)
+    return not state.me.has_left or (state.shutdown.leaving is not None and not state.occupied)
 
 
 def _completed_is_leaving(state: State) -> bool:
     return not state.shutdown.completed or state.shutdown.leaving is not None
 
 
-def _suspects_members_only(state: State) -> bool:
+def _presumes_only_members_lost(state: State) -> bool:
     others = set(range(state.config.size)) - {state.config.rank}
-    return not state.peers.suspects or (state.in_gang and set(state.peers.suspects) <= others)
+    return not state.peers.presumed_lost or (state.in_gang and set(state.peers.presumed_lost) <= others)
 
 
 def _asks_now_and_then(state: State) -> bool:
-    return set(state.peers.asking) <= set(state.peers.ask_again)
+    return set(state.peers.awaiting_answer) <= set(state.peers.ask_again_at)
 
 
 def _own_failure_moves_on(state: State) -> bool:
     staying = state.in_gang and find_stage(state) not in (Stage.DRAINING, Stage.LEAVING)
-    return state.workload.ended is None or not staying
+    return state.workload.pending_failure is None or not staying
 
 
 def _unstored_failure_exists(state: State) -> bool:
@@ -178,7 +178,7 @@ def _unstored_failure_exists(state: State) -> bool:
 
 def _counts_no_future(state: State) -> bool:
     recovery = state.recovery
-    return max(recovery.counted, recovery.timestamps.generation) <= state.generation
+    return max(recovery.counted_generation, recovery.timestamps.generation) <= state.generation
 
 
 def _publishes_its_keeper(state: State) -> bool:
@@ -236,7 +236,7 @@ INVARIANTS: tuple[tuple[Invariant, str], ...] = (
     (_leaving_ends_the_workload, "the workload of an agent that leaves is being stopped, or gone"),
     (_left_for_good, "a record says left only when its agent leaves and has neither workload nor keeper"),
     (_completed_is_leaving, "an agent whose job is complete leaves"),
-    (_suspects_members_only, "only other members of the gang are suspected"),
+    (_presumes_only_members_lost, "only other members of the gang are presumed lost"),
     (_asks_now_and_then, "each open question has a time before which it is not asked again"),
     (_own_failure_moves_on, "a failure of its own does not leave a generation as it is"),
     (_unstored_failure_exists, "what is yet to be stored is there"),

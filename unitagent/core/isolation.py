@@ -11,17 +11,15 @@ from unitagent.core.actions import Level, Log, Stop
 from unitagent.core.failure_detector import ask_peers, may_ask
 from unitagent.core.keepers import stop_keeper_at_once
 from unitagent.core.leases import NEVER, find_neighbours
+from unitagent.core.members import ALL_BEATS, find_relay, gang_members
 from unitagent.core.model import InstanceState, Record, format_ranks
 from unitagent.core.state import (
-    ALL_BEATS,
     Result,
     State,
     describe_rank,
     describe_trouble,
-    find_relay,
     format_clock,
-    gang_members,
-    log,
+    log_line,
     update_record,
 )
 from unitagent.core.state_parts import WorkloadPhase
@@ -39,9 +37,9 @@ def log_store_outage(state: State) -> Result:
         state = replace(state, warned=state.warned | {"store"})
         trouble = describe_trouble(state)
         why = f"the store does not answer{trouble}; the workload continues, but no new generation can start"
-        return state, log(Level.WARNING, why, "store-lost")
+        return state, log_line(Level.WARNING, why, "store-lost")
     back = replace(state, warned=state.warned - {"store"})
-    return back, log(Level.INFO, "the store answers again", "store-back")
+    return back, log_line(Level.INFO, "the store answers again", "store-back")
 
 
 def ask_status_peers(state: State) -> Result:
@@ -57,7 +55,7 @@ def ask_status_peers(state: State) -> Result:
 
 
 def _is_in_touch(state: State) -> bool:
-    last = state.store.leases.last
+    last = state.store.leases.last_reply_at
     return state.connected and last is not None and state.now - last <= state.config.timing.out_of_touch
 
 
@@ -69,13 +67,15 @@ def _list_peers_to_ask(state: State) -> tuple[Record, ...]:
     near = {find_relay(rank, size), *find_neighbours(rank, size)}
     if (rank == 0 and size <= ALL_BEATS) or _has_no_news(state):
         near |= {peer.rank for peer in _list_witnesses(state)}
-    return tuple(peer for peer in gang_members(state, near) if peer.port and not peer.left)
+    return tuple(peer for peer in gang_members(state, near) if peer.port and not peer.has_left)
 
 
 def _has_no_news(state: State) -> bool:
     """Whether it is time to ask all witnesses: neither one of them nor the store has answered of late."""
-    heard = (state.peers.heard.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
-    return state.now - max([state.store.touched or NEVER, *heard]) > state.config.timing.relayed
+    alive = (state.peers.known_alive_at.get(peer.incarnation, NEVER) for peer in _list_witnesses(state))
+    return (
+        state.now - max([state.store.last_contact_at or NEVER, *alive]) > state.config.timing.relay_patience
+    )
 
 
 def _list_witnesses(state: State) -> list[Record]:
@@ -83,32 +83,34 @@ def _list_witnesses(state: State) -> list[Record]:
     answers, which in a small Unit are all.
     """
     vouch = range(1, ALL_BEATS + 1) if state.config.rank == 0 else (0,)
-    return [peer for peer in gang_members(state, vouch) if peer.port and not peer.left]
+    return [peer for peer in gang_members(state, vouch) if peer.port and not peer.has_left]
 
 
 def stop_when_isolated(state: State) -> Result:
     """Isolated from the store and from all witnesses for a lease: stop without grace."""
-    if state.workload.cut_off or not state.occupied or not is_isolated(state):
+    if state.workload.isolated or not state.occupied or not is_isolated(state):
         return state, ()
-    alone = explain_isolation(state)
+    reason = explain_isolation(state)
     state, actions = stop_keeper_at_once(state)
     if not state.up:
-        why = f"cut off, {alone}: the keeper is stopped at once, since others may replace this rank"
-        return state, (*log(Level.ERROR, why), *actions) if actions else ()
-    why = f"cut off, {alone}: the workload is stopped at once, since others may replace this rank"
-    state = state.with_workload(cut_off=True, alone=alone, phase=WorkloadPhase.STOPPING, grace=0.0)
+        why = f"cut off, {reason}: the keeper is stopped at once, since others may replace this rank"
+        return state, (*log_line(Level.ERROR, why), *actions) if actions else ()
+    why = f"cut off, {reason}: the workload is stopped at once, since others may replace this rank"
+    state = state.with_workload(
+        isolated=True, isolation_reason=reason, phase=WorkloadPhase.STOPPING, grace=0.0
+    )
     state = update_record(state, state=InstanceState.STOPPING)
     return state, (Log(Level.ERROR, why, "isolated"), Stop(0.0), *actions)
 
 
 def explain_isolation(state: State) -> str:
     """Who has not answered, and since when; a dead peer looks the same as a broken cable."""
-    last = state.store.touched or state.now
+    last = state.store.last_contact_at or state.now
     store = f"no answer from the store since {format_clock(state, last)}"
     vouch = _list_witnesses(state)
     if not vouch:
         return f"{store}, and no other rank is left to ask"
-    since = max(state.peers.heard.get(peer.incarnation, last) for peer in vouch)
+    since = max(state.peers.known_alive_at.get(peer.incarnation, last) for peer in vouch)
     who = (
         describe_rank(state, vouch[0].rank)
         if len(vouch) == 1
@@ -121,13 +123,13 @@ def is_isolated(state: State) -> bool:
     """Whether no peer that could vouch for me has answered for a lease. If peers cannot be asked,
     nobody is isolated.
     """
-    last = state.store.touched
+    last = state.store.last_contact_at
     if state.connected or last is None or not can_be_isolated(state):
         return False
     witnesses = _list_witnesses(state)
-    touched = max((last, *(state.peers.heard.get(peer.incarnation, last) for peer in witnesses)))
-    known = {peer.rank for peer in witnesses} <= state.peers.answered
-    return known and state.now - touched > state.config.lease
+    contact = max((last, *(state.peers.known_alive_at.get(peer.incarnation, last) for peer in witnesses)))
+    known = {peer.rank for peer in witnesses} <= state.peers.polled
+    return known and state.now - contact > state.config.lease
 
 
 def last_contact(state: State) -> float:
@@ -136,18 +138,18 @@ def last_contact(state: State) -> float:
     Without the store an isolated agent decides some time after its lease expires, and must not be killed
     before it has. If peers cannot be asked then, nobody is isolated.
     """
-    last = state.store.touched
+    last = state.store.last_contact_at
     if last is None or not (state.connected or can_be_isolated(state)):
         return state.now
-    touched = max(
+    contact = max(
         [
             last,
-            *(state.peers.heard.get(peer.incarnation, last) for peer in _list_witnesses(state)),
+            *(state.peers.known_alive_at.get(peer.incarnation, last) for peer in _list_witnesses(state)),
         ]
     )
     if state.connected:
-        return touched
-    return touched + min(DECIDING, max(0.0, state.now - state.config.lease - touched))
+        return contact
+    return contact + min(DECIDING, max(0.0, state.now - state.config.lease - contact))
 
 
 def can_be_isolated(state: State) -> bool:

@@ -14,9 +14,10 @@ from unitagent.core.actions import Action, Level
 from unitagent.core.barrier import counts_at_barrier, is_present
 from unitagent.core.failures import remember_failure
 from unitagent.core.keepers import set_keeper, stop_keeper, stop_keeper_at_once
+from unitagent.core.members import gang_members
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
-from unitagent.core.state import Result, Stage, State, find_stage, gang_members, log
+from unitagent.core.state import Result, Stage, State, find_stage, log_line
 from unitagent.core.state_parts import KeeperView, Shutdown, WorkloadPhase
 
 UNASKED = Shutdown()
@@ -24,28 +25,33 @@ UNASKED = Shutdown()
 
 def finish_loading(state: State) -> Result:
     """All keepers of my gang are ready: propose the generation whose workload uses them."""
-    if not state.store.current or state.superseded or not state.loads_keepers or not state.keeper.ready:
+    if (
+        not state.store.is_new_snapshot
+        or state.superseded
+        or not state.loads_keepers
+        or not state.keeper.ready
+    ):
         return state, ()
     ready = [one for one in gang_members(state) if one.keeper == state.me.keeper]
     if len(ready) != state.config.size - 1:
         return state, ()
     took = state.now - state.keeper.since
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
-    return state, log(Level.INFO, f"all keepers are ready after {took:.1f} s", "keeper")
+    return state, log_line(Level.INFO, f"all keepers are ready after {took:.1f} s", "keeper")
 
 
 def report_dead_keeper(state: State) -> Result:
     """My keeper has ended while I wait at a barrier: what others confirmed there cannot start. It is charged
     as a restart, so that a keeper which ends again and again spends the budget.
     """
-    failure = state.workload.ended
+    failure = state.workload.pending_failure
     if failure is None or not state.connected or state.superseded:
         return state, ()
-    state = remember_failure(state.with_workload(ended=None), failure)
+    state = remember_failure(state.with_workload(pending_failure=None), failure)
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
-    state = state.with_recovery(reported=failure.generation)
+    state = state.with_recovery(reported_generation=failure.generation)
     state, actions = count_restart(state)
-    return state, (*log(Level.ERROR, failure.sentence, "failure", failure), *actions)
+    return state, (*log_line(Level.ERROR, failure.sentence, "failure", failure), *actions)
 
 
 def renew_stale_keeper(state: State) -> Result:
@@ -56,7 +62,7 @@ def renew_stale_keeper(state: State) -> Result:
         return state, ()
     state = set_keeper(state, ready=False)
     state = state.with_generation(state.me.generation + 1).with_store(notify=True)
-    return state, log(Level.WARNING, f"all keepers start again: {state.keeper.stale}", "keeper")
+    return state, log_line(Level.WARNING, f"all keepers start again: {state.keeper.stale}", "keeper")
 
 
 def end_keeper(state: State) -> Result:
@@ -74,7 +80,8 @@ def end_keeper(state: State) -> Result:
         return stop_keeper(state, _choose_last_grace(state)) if over else (state, ())
     if find_stage(state) is Stage.AT_BARRIER and (not view.ready or _is_broken(state)):
         state, actions = stop_keeper(state, state.config.restart_grace)
-        return state, (*log(Level.INFO, f"the keeper is stopped: {_explain_end(view)}", "keeper"), *actions)
+        why = _explain_end(view)
+        return state, (*log_line(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
     return state, ()
 
 
@@ -88,7 +95,7 @@ def _log_loss(state: State) -> tuple[Action, ...]:
     """That the keeper of a workload which runs on has ended; else that is logged as a failure."""
     runs_on = state.up and not state.superseded and state.shutdown == UNASKED and not state.loads_keepers
     why = "the keeper has ended; the workload runs on, and all keepers start again with the next restart"
-    return log(Level.WARNING, why, "keeper") if runs_on else ()
+    return log_line(Level.WARNING, why, "keeper") if runs_on else ()
 
 
 def _end_at_once(state: State) -> Result:
@@ -102,7 +109,7 @@ def _end_at_once(state: State) -> Result:
 
 def _choose_last_grace(state: State) -> float:
     """The grace of a keeper whose agent leaves: the rest of that of the whole stop."""
-    asked = state.shutdown.asked
+    asked = state.shutdown.requested_at
     if asked is None:
         return state.config.restart_grace
     return max(0.0, asked + state.config.stop_grace - state.now)
@@ -113,11 +120,11 @@ def _is_broken(state: State) -> bool:
     member of that has left.
     """
     gang = state.keeper.gang
-    if gang is None or not state.store.current or not state.holds_rank:
+    if gang is None or not state.store.is_new_snapshot or not state.holds_rank:
         return False
     others = (one for one in state.store.records.values() if one.rank != state.config.rank)
     return any(
-        _stands_apart(state, one) or (one.left and one.incarnation in gang.incarnations) for one in others
+        _stands_apart(state, one) or (one.has_left and one.incarnation in gang.incarnations) for one in others
     )
 
 

@@ -25,8 +25,7 @@ from msgspec.structs import replace
 from unitagent.core.actions import Action, SpawnKeeper, StopKeeper
 from unitagent.core.events import KeeperExited, KeeperGone, KeeperReady, KeeperStale, KeeperStuck
 from unitagent.core.exits import Exit
-from unitagent.core.keeper_record import KeeperRecord
-from unitagent.core.model import Failure, Gang, InstanceState, Reason, Record, format_ranks
+from unitagent.core.model import Failure, Gang, InstanceState, KeeperRecord, Reason, Record, format_ranks
 from unitagent.core.state import Result, State, describe_rank, make_failure, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
@@ -164,16 +163,18 @@ def _note_keeper_failure(state: State, ended: Exit) -> State:
     would start without the keeper, and while it runs unless keepers are replaced with the next restart.
     """
     end = state.shutdown
-    if end.asked is not None or end.draining is not None or end.leaving is not None:
+    if end.stop_requested or end.draining or end.leaving is not None:
         return state
     if state.config.relaunch and state.in_gang and not state.loads_keepers:
         return state
-    return state.with_workload(ended=state.workload.ended or _make_keeper_failure(state, ended))
+    return state.with_workload(
+        pending_failure=state.workload.pending_failure or _make_keeper_failure(state, ended)
+    )
 
 
 def _make_keeper_failure(state: State, ended: Exit) -> Failure:
     rank = state.config.rank
-    detail = f"{describe_rank(state, rank)}: its keeper {ended.describe()}"
+    detail = f"{describe_rank(state, rank)}: its keeper {ended.describe_exit()}"
     detail += ", and has to stay in the foreground" if ended.code == 0 else ""
     failure = make_failure(state, rank, Reason(ended.reason), detail)
     return replace(failure, exit_code=ended.code, signal=ended.signal)

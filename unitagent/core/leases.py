@@ -26,37 +26,38 @@ class Lease(Struct, frozen=True, kw_only=True):
     Attributes:
         rank: The rank that it held.
         count: The highest count that I saw.
-        since: When I began to wait for the next one.
-        written: When the store received the last one, as far as the store can tell; never after ``since``.
-        moved: When I last saw the count grow, so its agent was alive then.
+        unchanged_since: When I began to wait for the next one.
+        received_at: When the store received the last one, as far as the store can tell; never after
+            ``unchanged_since``.
+        grew_at: When I last saw the count grow, so its agent was alive then.
         shown: The store's last answer contained a heartbeat of it.
-        remembered: The store did not show its last heartbeat when I looked, although it had it then: what it
+        maybe_stale: The store did not show its last heartbeat when I looked, although it had it then: what it
             shows of it may come from a memory to which it was set back.
 
     """
 
     rank: int
     count: int
-    since: float
-    written: float
-    moved: float = NEVER
+    unchanged_since: float
+    received_at: float
+    grew_at: float = NEVER
     shown: bool = True
-    remembered: bool = False
+    maybe_stale: bool = False
 
 
 class Leases(Struct, frozen=True):
     """What I know of others' signs of life.
 
     Attributes:
-        contact: Since when my contact with the store is unbroken; None while it is lost.
-        last: When the store last answered me.
+        contact_since: Since when my contact with the store is unbroken; None while it is lost.
+        last_reply_at: When the store last answered me.
         absence: How long the store had not answered me before this contact.
         by_incarnation: The lease of each incarnation.
 
     """
 
-    contact: float | None = None
-    last: float | None = None
+    contact_since: float | None = None
+    last_reply_at: float | None = None
     absence: float = 0.0
     by_incarnation: Mapping[str, Lease] = field(default_factory=dict)
 
@@ -85,23 +86,25 @@ class Leases(Struct, frozen=True):
             latency: The longest that an answer takes; None for ``gap``.
 
         """
-        broken = self.contact is None or self.last is None or now - self.last > gap
+        broken = self.contact_since is None or self.last_reply_at is None or now - self.last_reply_at > gap
         lost = {one for one in self.by_incarnation if self.seconds_unchanged(one) > lost_after}
         answered = now if answered is None else answered
-        known = (now if self.last is None else self.last) - (gap if latency is None else latency)
+        known = (now if self.last_reply_at is None else self.last_reply_at) - (
+            gap if latency is None else latency
+        )
         shown = {
             beat.incarnation: self._renew_lease(rank, beat, now, answered, known)
             for rank, beat in beats.items()
         }
         hidden = {
-            incarnation: _hide_lease(lease, lease.since if incarnation in lost else now)
+            incarnation: _hide_lease(lease, lease.unchanged_since if incarnation in lost else now)
             for incarnation, lease in self.by_incarnation.items()
             if incarnation not in shown and (lease.rank not in beats or incarnation in keep)
         }
-        pause = 0.0 if self.last is None else now - self.last
+        pause = 0.0 if self.last_reply_at is None else now - self.last_reply_at
         return Leases(
-            contact=now if broken else self.contact,
-            last=now,
+            contact_since=now if broken else self.contact_since,
+            last_reply_at=now,
             absence=pause if broken else self.absence,
             by_incarnation={**hidden, **shown},
         )
@@ -113,25 +116,34 @@ class Leases(Struct, frozen=True):
         old = self.by_incarnation.get(beat.incarnation)
         remembered = answered - beat.age < known
         if old is None:
-            return Lease(rank=rank, count=beat.count, since=now, written=now, remembered=remembered)
+            return Lease(
+                rank=rank, count=beat.count, unchanged_since=now, received_at=now, maybe_stale=remembered
+            )
         if beat.count <= old.count:  # a lower count is a loss of the store, not a sign of life
             return replace(old, shown=True)
-        looked = now if self.last is None else self.last
+        looked = now if self.last_reply_at is None else self.last_reply_at
         written = min(now, max(looked, now - beat.age))
-        moved = old.moved if remembered else answered
+        moved = old.grew_at if remembered else answered
         return Lease(
-            rank=rank, count=beat.count, since=now, written=written, moved=moved, remembered=remembered
+            rank=rank,
+            count=beat.count,
+            unchanged_since=now,
+            received_at=written,
+            grew_at=moved,
+            maybe_stale=remembered,
         )
 
-    def expect(self, members: Mapping[int, str], shown: Collection[int]) -> Leases:
+    def add_missing(self, members: Mapping[int, str], shown: Collection[int]) -> Leases:
         """With a lease for each member that has none although I read its rank's heartbeats, which are in
         ``shown``: the store has forgotten it before it showed it to me, and it has a lease to write again.
         """
-        if self.last is None:
+        if self.last_reply_at is None:
             return self
-        last = self.last
+        last = self.last_reply_at
         begun = {
-            one: Lease(rank=rank, count=0, since=last, written=last, shown=False, remembered=True)
+            one: Lease(
+                rank=rank, count=0, unchanged_since=last, received_at=last, shown=False, maybe_stale=True
+            )
             for rank, one in members.items()
             if rank in shown and one not in self.by_incarnation
         }
@@ -139,29 +151,31 @@ class Leases(Struct, frozen=True):
 
     def after_lost_contact(self) -> Leases:
         """After an exchange that failed."""
-        return replace(self, contact=None)
+        return replace(self, contact_since=None)
 
     def after_pause(self, seconds: float, now: float) -> Leases:
         """After a pause of my own, which is no evidence against anybody."""
         later = {
             one: replace(
-                lease, since=min(now, lease.since + seconds), written=min(now, lease.written + seconds)
+                lease,
+                unchanged_since=min(now, lease.unchanged_since + seconds),
+                received_at=min(now, lease.received_at + seconds),
             )
             for one, lease in self.by_incarnation.items()
         }
         return replace(self, by_incarnation=later)
 
-    def begin_anew(self, now: float) -> Leases:
+    def restart_all(self, now: float) -> Leases:
         """As if all heartbeats that I know had just come, and from nobody seen alive: whoever is never
         heard again is lost in its time, even if the store forgets it at once.
         """
         anew = {
-            one: replace(lease, since=now, written=now, moved=NEVER)
+            one: replace(lease, unchanged_since=now, received_at=now, grew_at=NEVER)
             for one, lease in self.by_incarnation.items()
         }
         return replace(self, by_incarnation=anew)
 
-    def forget(self, incarnations: Iterable[str]) -> Leases:
+    def drop_incarnations(self, incarnations: Iterable[str]) -> Leases:
         """Without what is known of these incarnations, since I could not see them for a time."""
         gone = frozenset(incarnations)
         return replace(
@@ -173,7 +187,7 @@ class Leases(Struct, frozen=True):
         What the store has not shown me, because it or I slept, is no evidence.
         """
         lease = self.by_incarnation.get(incarnation)
-        return 0.0 if lease is None else self._seconds_since(lease.since)
+        return 0.0 if lease is None else self._seconds_since(lease.unchanged_since)
 
     def seconds_silent(self, incarnation: str) -> float:
         """Seconds since the store received the last heartbeat, as far as it can tell; 0 if I cannot
@@ -181,12 +195,12 @@ class Leases(Struct, frozen=True):
         witness.
         """
         lease = self.by_incarnation.get(incarnation)
-        return 0.0 if lease is None else self._seconds_since(lease.written)
+        return 0.0 if lease is None else self._seconds_since(lease.received_at)
 
     def _seconds_since(self, begin: float) -> float:
-        if self.contact is None or self.last is None:
+        if self.contact_since is None or self.last_reply_at is None:
             return 0.0
-        return max(0.0, self.last - max(begin, self.contact))
+        return max(0.0, self.last_reply_at - max(begin, self.contact_since))
 
     def has_reached_age(self, incarnation: str, age: float, now: float) -> bool:
         """Whether the last known heartbeat has become ``age`` seconds old since I looked last."""
@@ -197,25 +211,25 @@ class Leases(Struct, frozen=True):
         last.
         """
         lease = self.by_incarnation.get(incarnation)
-        if lease is None or self.contact is None or self.last is None:
+        if lease is None or self.contact_since is None or self.last_reply_at is None:
             return float("inf")
-        at = max(lease.written, self.contact) + age
-        return at if self.last < at else float("inf")
+        at = max(lease.received_at, self.contact_since) + age
+        return at if self.last_reply_at < at else float("inf")
 
     def is_beating(self, incarnation: str, within: float = float("inf")) -> bool:
         """Whether the count grew since my contact began, and at most ``within`` seconds ago: living
         evidence.
         """
         lease = self.by_incarnation.get(incarnation)
-        if lease is None or self.contact is None or self.last is None:
+        if lease is None or self.contact_since is None or self.last_reply_at is None:
             return False
-        return lease.moved > self.contact and self.last - lease.moved <= within
+        return lease.grew_at > self.contact_since and self.last_reply_at - lease.grew_at <= within
 
     def has_followed(self, incarnation: str, former: str) -> bool:
         """Whether its count grew since my contact began, and since I last heard of the former one."""
         lease, known = self.by_incarnation.get(incarnation), self.by_incarnation.get(former)
-        heard = NEVER if known is None else known.since
-        return lease is not None and lease.moved > heard and self.is_beating(incarnation)
+        last_sign = NEVER if known is None else known.unchanged_since
+        return lease is not None and lease.grew_at > last_sign and self.is_beating(incarnation)
 
     def is_present(self, incarnation: str) -> bool:
         """Whether it came, or its count grew, after my contact began: what it shows is more than the store's
@@ -224,9 +238,9 @@ class Leases(Struct, frozen=True):
         lease = self.by_incarnation.get(incarnation)
         return (
             lease is not None
-            and self.contact is not None
-            and lease.since > self.contact
-            and not lease.remembered
+            and self.contact_since is not None
+            and lease.unchanged_since > self.contact_since
+            and not lease.maybe_stale
         )
 
     def is_unknown(self, incarnation: str) -> bool:
@@ -236,7 +250,7 @@ class Leases(Struct, frozen=True):
     def seconds_since_beat(self, incarnation: str, now: float) -> float | None:
         """Seconds since its last heartbeat, for people and for timers; None if I saw none."""
         lease = self.by_incarnation.get(incarnation)
-        return None if lease is None else max(0.0, now - lease.written)
+        return None if lease is None else max(0.0, now - lease.received_at)
 
     def highest_count(self, incarnation: str) -> int:
         """The highest count of its heartbeats that I saw; 0 if I saw none."""
@@ -246,7 +260,7 @@ class Leases(Struct, frozen=True):
     def was_alive(self, incarnation: str) -> bool:
         """Whether I ever saw its count grow."""
         lease = self.by_incarnation.get(incarnation)
-        return lease is not None and lease.moved > NEVER
+        return lease is not None and lease.grew_at > NEVER
 
     def find_hidden(self, rank: int, besides: str) -> Lease | None:
         """The last other holder of a rank that I have seen and the store no longer shows."""
@@ -255,14 +269,18 @@ class Leases(Struct, frozen=True):
             for incarnation, lease in self.by_incarnation.items()
             if lease.rank == rank and incarnation != besides and not lease.shown
         ]
-        return max(hidden, key=lambda lease: lease.since, default=None)
+        return max(hidden, key=lambda lease: lease.unchanged_since, default=None)
 
 
 def _hide_lease(lease: Lease, since: float) -> Lease:
     """The lease of an incarnation whose heartbeat the store has lost; its agent has a lease from then
     on to write again.
     """
-    return replace(lease, since=since, written=since, shown=False, remembered=True) if lease.shown else lease
+    return (
+        replace(lease, unchanged_since=since, received_at=since, shown=False, maybe_stale=True)
+        if lease.shown
+        else lease
+    )
 
 
 def find_neighbours(rank: int, size: int) -> tuple[int, ...]:

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
-
-from unitagent.core.keeper_record import KeeperRecord
-from unitagent.core.timing import Timing
 
 YEAR = 366 * 86400 * 10**6  # microseconds; an order that far ahead of the store's clock is forged or corrupt
 LEAP = 10**9  # generations; restarts cannot lead that far ahead of mine
@@ -54,20 +52,6 @@ class Phase(StrEnum):
     DRAINING = "draining"
     FAILED = "failed"
     COMPLETED = "completed"
-
-
-class Mode(StrEnum):
-    """What it means when the workload exits and nobody asked it to."""
-
-    SERVICE = "service"
-    JOB = "job"
-
-
-class Restart(StrEnum):
-    """Who starts the next generation: this agent, or the platform with a new container."""
-
-    INPLACE = "inplace"
-    RECREATE = "recreate"
 
 
 class Reason(StrEnum):
@@ -116,8 +100,21 @@ class RestartPause(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class KeeperRecord(Struct, frozen=True, kw_only=True):
+    """What one agent publishes about its keeper (:mod:`keepers`).
+
+    Attributes:
+        gang: Id of the gang with which it started; empty if no process of a keeper is left.
+        ready: It holds what the workload needs.
+
+    """
+
+    gang: str = ""
+    ready: bool = False
+
+
 class Record(Struct, frozen=True, kw_only=True):
-    """What one agent publishes about itself.
+    """What one agent publishes about itself. In the store some fields have shorter names.
 
     Attributes:
         rank: The instance's number in the Unit, from 0.
@@ -137,22 +134,24 @@ class Record(Struct, frozen=True, kw_only=True):
         lease: Seconds for which this agent keeps serving without contact; 0 if it does not publish this.
         generation: The generation it is in; 0 before its first barrier.
         state: State of the instance.
-        begun: The last generation that is known to have started with an earlier holder of this rank.
+        predecessor_generation: The last generation that is known to have started with an earlier holder of
+            this rank.
         gang: Id of the gang it has confirmed at the barrier of ``generation``; empty for none.
         master_port: Free port chosen for this generation; only rank 0 sets it.
         next_port: The port that rank 0 will choose for its next generation, if it is still free by then.
         pid: The workload's main process; None if there is none.
         exit_code: The workload's exit status as a shell reports it; None while it runs.
-        asked: The agent was asked to stop, by a signal or an order, so the Unit or this instance goes down.
+        stop_requested: The agent was asked to stop, by a signal or an order, so the Unit or this instance
+            goes down.
         draining: The workload ends because the Unit drains, which is not charged to the restart budget.
-        left: The agent has ended on purpose; its rank is free at once.
-        failed: The agent considers the restart budget of the Unit exhausted.
+        has_left: The agent has ended on purpose; its rank is free at once.
+        budget_exhausted: The agent considers the restart budget of the Unit exhausted.
         lost: Ranks that the agent considers lost; published without guard, in Units in which not everybody
             watches everybody.
         order: Number of the last operator's order that it has applied, or that is older than its tenure.
         pause: The newest pause of restarts that it knows, perhaps one that is over; None for none.
-        trouble: Which health check of its workload fails, and how; empty if none does.
-        trouble_at: Since when, in seconds since the epoch; 0 if none does.
+        failed_check: Which health check of its workload fails, and how; empty if none does.
+        failed_check_since: Since when, in seconds since the epoch; 0 if none does.
         restarts: Restarts of the Unit that it knows of.
         charges: Restarts within the budget window, oldest first; in the record they outlive the container.
         keeper: Its keeper; not in the record at all where the Unit has none.
@@ -173,21 +172,21 @@ class Record(Struct, frozen=True, kw_only=True):
     lease: float = 0.0
     generation: int = 0
     state: InstanceState = InstanceState.WAITING
-    begun: int = 0
+    predecessor_generation: int = msgspec.field(default=0, name="begun")
     gang: str = ""
     master_port: int = 0
     next_port: int = 0
     pid: int | None = None
     exit_code: int | None = None
-    asked: bool = False
+    stop_requested: bool = msgspec.field(default=False, name="asked")
     draining: bool = False
-    left: bool = False
-    failed: bool = False
+    has_left: bool = msgspec.field(default=False, name="left")
+    budget_exhausted: bool = msgspec.field(default=False, name="failed")
     lost: tuple[int, ...] = ()
     order: int = 0
     pause: RestartPause | None = None
-    trouble: str = ""
-    trouble_at: float = 0.0
+    failed_check: str = msgspec.field(default="", name="trouble")
+    failed_check_since: float = msgspec.field(default=0.0, name="trouble_at")
     restarts: int = 0
     charges: tuple[Charge, ...] = ()
     keeper: KeeperRecord | UnsetType = UNSET
@@ -363,8 +362,9 @@ class Reply(Struct, frozen=True, kw_only=True):
         beats: Heartbeats of the requested ranks, and of my own rank's holder.
         failure: The first failure of the last generation that failed, as far as the store knows.
         order: The last operator's order.
-        age: Seconds since the store first heard of this Unit (it may have been wiped since).
-        foreign: Ranks whose records are not signed with this Unit's secret and are therefore ignored.
+        unit_age: Seconds since the store first heard of this Unit (it may have been wiped since).
+        unverified_ranks: Ranks whose records are not signed with this Unit's secret and are therefore
+            ignored.
         newest: The rank whose record changed last; None if no record is known.
         now: The store's clock, in milliseconds since its epoch; used only to make tenures grow.
 
@@ -376,8 +376,8 @@ class Reply(Struct, frozen=True, kw_only=True):
     beats: dict[int, Beat]
     failure: Failure | None = None
     order: Order | None = None
-    age: float = 0.0
-    foreign: frozenset[int] = frozenset()
+    unit_age: float = 0.0
+    unverified_ranks: frozenset[int] = frozenset()
     newest: int | None = None
     now: int = 0
 
@@ -424,76 +424,3 @@ class Gang(Struct, frozen=True, kw_only=True, dict=True):
     def starts_keepers(self) -> bool:
         """Whether its members start their keepers, and no workload."""
         return self.keepers == ""
-
-
-class CoreConfig(Struct, frozen=True, kw_only=True, dict=True):
-    """The settings of the core, fixed when the agent starts. Durations are seconds.
-
-    Attributes:
-        unit: Id of the Unit.
-        rank: This instance's rank.
-        size: Number of instances in the Unit.
-        incarnation: Id of this life of the agent.
-        guard: Any failure restarts the whole Unit; without it only the failed instance ends.
-        mode: What an exit of the workload means.
-        restart: Who starts the next generation.
-        strict: Differing fingerprints or revisions end the agent.
-        probes: Peers can be asked over HTTP.
-        health: Rank 0's workload has a health check.
-        claimed: The rank was claimed; there may be others to claim.
-        owns_store: This agent runs the store, so an empty store has forgotten nobody but my predecessor.
-        keepers: Each rank has a keeper, which outlives generations.
-        relaunch: The death of a keeper ends no generation: it is replaced with the next restart.
-        store_timeout: For the first contact with the store.
-        lease: Without a sign of life for this long an instance counts as lost.
-        heartbeat: Between two heartbeats.
-        barrier_timeout: Longest wait at a barrier; 0 for no limit.
-        startup: From spawn until the workload must be healthy; 0 for no limit.
-        stop_grace: From SIGTERM to SIGKILL when the Unit stops.
-        restart_grace: From SIGTERM to SIGKILL before a restart.
-        failure_grace: The same after a failure, if that is shorter; None for no difference.
-        drain: Longest wait for requests in flight.
-        deregister: From the start of a drain until load balancers have noticed it.
-        max_restarts: Restarts allowed within ``restart_window``.
-        restart_window: Over which restarts are counted.
-        backoff: Pauses before the first, second, … restart within the window; the last one repeats.
-        epoch: Added to the core's monotonic ``now`` it gives seconds since the epoch.
-
-    """
-
-    unit: str
-    rank: int
-    size: int
-    incarnation: str
-    guard: bool = False
-    mode: Mode = Mode.SERVICE
-    restart: Restart = Restart.INPLACE
-    strict: bool = False
-    probes: bool = True
-    health: bool = False
-    claimed: bool = False
-    owns_store: bool = False
-    keepers: bool = False
-    relaunch: bool = False
-    store_timeout: float = 60.0
-    lease: float = 5.0
-    heartbeat: float = 1.0
-    barrier_timeout: float = 0.0
-    startup: float = 0.0
-    stop_grace: float = 25.0
-    restart_grace: float = 5.0
-    failure_grace: float | None = None
-    drain: float = 15.0
-    deregister: float = 2.0
-    max_restarts: int = 10
-    restart_window: float = 3600.0
-    backoff: tuple[float, ...] = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
-    epoch: float = 0.0
-
-    def __post_init__(self) -> None:
-        _ = self.timing  # refuses a pair that cannot keep the inequalities
-
-    @cached_property
-    def timing(self) -> Timing:
-        """All durations derived from ``lease`` and ``heartbeat``."""
-        return Timing.of(self.lease, self.heartbeat)

@@ -73,7 +73,7 @@ def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[s
     size = max((record.size for record in records.values()), default=0)
     instances = [_describe_record(table, rank, lease) for rank in range(size)]
     leader = records.get(0)
-    draining = any(record.asked and not record.left for record in records.values())
+    draining = any(record.stop_requested and not record.has_left for record in records.values())
     serving = bool(instances) and all(_is_serving(one, table.generation) for one in instances)
     ready = serving and instances[0]["state"] == InstanceState.HEALTHY and not draining
     started = leader is not None and bool(leader.gang)
@@ -124,12 +124,12 @@ def _find_phase(
     table: MembershipTable, instances: Sequence[dict[str, Any]], *, serving: bool, draining: bool
 ) -> str:
     records = list(table.records.values())
-    if any(record.failed for record in records):
+    if any(record.budget_exhausted for record in records):
         return Phase.FAILED.value
-    if records and all(record.left for record in records):
+    if records and all(record.has_left for record in records):
         return Phase.COMPLETED.value if all(map(_has_succeeded, records)) else DRAINED
-    heard = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
-    if heard and all(one["state"] == InstanceState.LOST for one in heard):
+    present = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
+    if present and all(one["state"] == InstanceState.LOST for one in present):
         return SILENT
     if draining:
         return Phase.DRAINING.value
@@ -146,7 +146,7 @@ def _find_phase(
 
 def _has_left(table: MembershipTable, instance: dict[str, Any]) -> bool:
     record = table.records.get(instance["rank"])
-    return record is not None and record.left
+    return record is not None and record.has_left
 
 
 def _has_succeeded(record: Record) -> bool:
@@ -157,7 +157,7 @@ def _has_succeeded(record: Record) -> bool:
 
 def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
     record, age = table.records.get(rank), table.ages.get(rank)
-    late = record is not None and not record.left and age is not None and age > (record.lease or lease)
+    late = record is not None and not record.has_left and age is not None and age > (record.lease or lease)
     state = InstanceState.LOST if late else record.state if record else InstanceState.WAITING
     return {
         "rank": rank,
@@ -211,21 +211,23 @@ def _judge_readiness(
 
 def _judge_health(leader: Record | None) -> Condition:
     kind = "WorkloadHealthy"
-    if leader is None or leader.left or not leader.state.started:
+    if leader is None or leader.has_left or not leader.state.started:
         return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
     problem, healthy = _describe_health(leader), leader.state is InstanceState.HEALTHY
     if not problem:
         return make_condition(kind, TRUE, "HealthCheckPassed", "the workload of rank 0 is healthy", None)
-    reason = "HealthCheckFailing" if leader.trouble else "NotHealthyYet"
-    return make_condition(kind, TRUE if healthy else FALSE, reason, problem, leader.trouble_at or None)
+    reason = "HealthCheckFailing" if leader.failed_check else "NotHealthyYet"
+    return make_condition(
+        kind, TRUE if healthy else FALSE, reason, problem, leader.failed_check_since or None
+    )
 
 
 def _describe_health(leader: Record | None) -> str:
     """What is wrong with rank 0's health; empty if nothing is, or if its workload does not run."""
     if leader is None or not leader.state.started:
         return ""
-    if leader.trouble:
-        return f"rank 0's health {leader.trouble}"
+    if leader.failed_check:
+        return f"rank 0's health {leader.failed_check}"
     return "" if leader.state is InstanceState.HEALTHY else "the workload of rank 0 is not healthy yet"
 
 

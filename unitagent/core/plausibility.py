@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import Level
 from unitagent.core.model import LEAP, YEAR, Reply
-from unitagent.core.state import Result, State, log
+from unitagent.core.state import Result, State, log_line
 
 
 def is_plausible(state: State, generation: int) -> bool:
@@ -30,22 +30,22 @@ def drop_implausible(state: State, reply: Reply) -> tuple[State, Reply]:
     records = {rank: one for rank, one in reply.records.items() if is_plausible(state, one.generation)}
     failure = reply.failure if reply.failure and is_plausible(state, reply.failure.generation) else None
     generation = reply.generation if is_plausible(state, reply.generation) else state.generation
-    state = state.with_store(implausible=max(known))
+    state = state.with_store(implausible_generation=max(known))
     return state, replace(reply, generation=generation, records=records, failure=failure)
 
 
 def learn_generation(state: State, generation: int) -> State:
     """The state that has heard of this generation from a peer."""
     if not is_plausible(state, generation):
-        return state.with_store(implausible=generation)
+        return state.with_store(implausible_generation=generation)
     return state.with_generation(generation)
 
 
 def warn_implausible(state: State) -> Result:
     """Warn once that an impossible generation was reported."""
-    if not state.store.implausible or "incredible" in state.warned:
+    if not state.store.implausible_generation or "incredible" in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {"incredible"})
-    named = f"generation {state.store.implausible}, reported by the store or by a peer"
+    named = f"generation {state.store.implausible_generation}, reported by the store or by a peer"
     why = f"ignored {named}: restarts cannot lead there from generation {state.generation}"
-    return state, log(Level.WARNING, why)
+    return state, log_line(Level.WARNING, why)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unitagent.core.health import explain_health
 from unitagent.core.keepers import list_unready
+from unitagent.core.members import gang_members, judged_members, reported_lost, seconds_late
 from unitagent.core.model import InstanceState, format_age, format_ranks
 from unitagent.core.restart_pause import describe_pause, is_paused
-from unitagent.core.state import describe_rank, gang_members, judged_members, reported_lost, seconds_late
+from unitagent.core.state import describe_rank
 
 if TYPE_CHECKING:
     from unitagent.core.state import State
@@ -76,20 +78,20 @@ def _check_ranks(state: State) -> ProbeCheck:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
             down.append(describe_absence(state, rank) or f"rank {rank} is {find_shown_state(state, rank)}")
-        elif peer.asked:
+        elif peer.stop_requested:
             down.append(f"rank {rank} was asked to stop")
     return ProbeCheck("ranks", not down, ", ".join(down))
 
 
 def _check_leases(state: State) -> ProbeCheck:
     """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
-    against = {**state.peers.doubts, **state.peers.suspects}
+    against = {**state.peers.readiness_doubts, **state.peers.presumed_lost}
     late = [peer for peer in judged_members(state) if seconds_late(state, peer)]
-    leases, heard = state.store.leases, state.peers.heard
+    leases, known_alive = state.store.leases, state.peers.known_alive_at
     unseen = [
         peer.rank
         for peer in judged_members(state)
-        if not leases.was_alive(peer.incarnation) and peer.incarnation not in heard
+        if not leases.was_alive(peer.incarnation) and peer.incarnation not in known_alive
     ]
     why = [f"rank {rank}: {reason}" for rank, reason in sorted(against.items())]
     why += [describe_absence(state, peer.rank) for peer in late if peer.rank not in against]
@@ -105,40 +107,14 @@ def check_leader(state: State) -> ProbeCheck:
     return ProbeCheck("leader", healthy, "" if healthy else explain_health(state))
 
 
-def explain_health(state: State) -> str:
-    """Why rank 0 is not healthy: what is asked, what came of it, for how long and how often."""
-    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
-    if leader is None or not leader.trouble:
-        return _explain_unasked_health(state)
-    if state.workload.failed_checks:
-        failed = [describe_failed_check(state, check) for check in state.workload.failed_checks]
-    else:
-        age = max(0.0, state.now + state.config.epoch - leader.trouble_at)
-        failed = [f"{leader.trouble}, {format_age(age)}"]
-    return f"rank 0's health {'; '.join(failed)}"
-
-
-def describe_failed_check(state: State, check: str) -> str:
-    """One failed check: what is asked, what came of it, for how long and how often."""
-    failed = state.workload.failed_checks[check]
-    count = f", {failed.checks} check{'s' if failed.checks > 1 else ''}" if failed.checks else ""
-    return f"{check}: {failed.problem}, {format_age(state.now - failed.since)}{count}"
-
-
-def _explain_unasked_health(state: State) -> str:
-    waits = state.config.rank == 0 and state.in_gang and state.me.state.serving
-    age = f"; it started {format_age(state.now - state.workload.spawned)} ago" if waits else ""
-    return f"the workload of rank 0 is not healthy yet{age}"
-
-
 def _check_draining(state: State) -> ProbeCheck:
-    by = f"draining, asked by {state.shutdown.asked_by}" if state.shutdown.asked_by else "draining"
+    by = f"draining, asked by {state.shutdown.requested_by}" if state.shutdown.requested_by else "draining"
     return ProbeCheck("draining", not is_draining(state), by)
 
 
 def is_draining(state: State) -> bool:
     """Whether the Unit, or this instance alone, was asked to stop."""
-    return state.shutdown.draining is not None or state.shutdown.asked is not None
+    return state.shutdown.draining or state.shutdown.stop_requested
 
 
 def check_unit(state: State) -> tuple[ProbeCheck, ...]:
@@ -204,7 +180,7 @@ def find_shown_state(state: State, rank: int) -> InstanceState:
     record = state.store.records.get(rank)
     if record is None:
         return InstanceState.WAITING
-    against = rank in state.peers.suspects or rank in state.peers.doubts
+    against = rank in state.peers.presumed_lost or rank in state.peers.readiness_doubts
     lost = against or bool(seconds_late(state, record)) or _is_cut_off_from(state, rank)
     return InstanceState.LOST if lost else record.state
 
@@ -212,4 +188,4 @@ def find_shown_state(state: State, rank: int) -> InstanceState:
 def _is_cut_off_from(state: State, rank: int) -> bool:
     """Whether I was stopped because neither the store nor this rank answered."""
     asked = rank == 0 or state.config.rank == 0
-    return state.workload.cut_off and not state.connected and asked
+    return state.workload.isolated and not state.connected and asked

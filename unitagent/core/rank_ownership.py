@@ -19,17 +19,18 @@ from msgspec.structs import replace
 
 from unitagent.core import failures, restart_budget
 from unitagent.core.actions import Action, Level, Log, Stop
+from unitagent.core.config import Restart
 from unitagent.core.exits import ExitCode
 from unitagent.core.failure_detector import ask_peers, may_ask
 from unitagent.core.leases import NEVER
-from unitagent.core.model import InstanceState, Reason, Record, Restart, format_ranks
+from unitagent.core.model import InstanceState, Reason, Record, format_ranks
 from unitagent.core.state import (
     Result,
     State,
     describe_rank,
     is_observed,
     is_still_mine,
-    log,
+    log_line,
     longest_takeover,
     make_failure,
     request_exit,
@@ -43,10 +44,12 @@ FIRST_WARNING = 3.0  # seconds; then the log warns that the store has not been r
 
 def leave_when_fenced(state: State) -> Result:
     """Another incarnation holds my rank: end, and kill the workload at once."""
-    if state.fenced or state.me.left or not state.joined or not state.store.current:
+    if state.fenced or state.me.has_left or not state.joined or not state.store.is_new_snapshot:
         return state, ()
     holder = state.store.records.get(state.config.rank)
-    rival = holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.left
+    rival = (
+        holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.has_left
+    )
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
     if _prevails_over(state, holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
@@ -77,22 +80,22 @@ def _has_answered(state: State, holder: Record) -> bool:
     store could add them to a record of an earlier incarnation.
     """
     asks = state.config.probes and holder.port
-    heard = state.peers.heard.get(holder.incarnation, NEVER)
-    return not asks or state.now - heard < state.config.lease
+    alive_at = state.peers.known_alive_at.get(holder.incarnation, NEVER)
+    return not asks or state.now - alive_at < state.config.lease
 
 
 def is_living(state: State, incarnation: str) -> bool:
     """Whether there is living evidence of it: a heartbeat count that grew in this contact, or a recent
     answer.
     """
-    answered = state.now - state.peers.heard.get(incarnation, NEVER) < state.config.lease
+    answered = state.now - state.peers.known_alive_at.get(incarnation, NEVER) < state.config.lease
     return state.store.leases.is_beating(incarnation, within=state.config.lease) or answered
 
 
 def was_taken(state: State) -> bool:
     """Whether another incarnation holds the rank that I gave back."""
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
-    if not state.me.left or holder in {"", state.me.incarnation}:
+    if not state.me.has_left or holder in {"", state.me.incarnation}:
         return False
     return record is None or record.incarnation != holder or record.outranks(state.me)
 
@@ -101,15 +104,22 @@ def is_gone(state: State, incarnation: str) -> bool:
     """Whether it has been silent, in the store and at its address, for longer than it could live in
     isolation. Others may have heard it until I sent the first question that it did not answer.
     """
-    heard, unheard = state.peers.heard.get(incarnation, NEVER), state.peers.unheard.get(incarnation, NEVER)
+    alive_at, unanswered_since = (
+        state.peers.known_alive_at.get(incarnation, NEVER),
+        state.peers.unanswered_since.get(incarnation, NEVER),
+    )
     takeover = _takeover_after(state, incarnation)
-    answers = state.now - max(heard, unheard) < takeover
+    answers = state.now - max(alive_at, unanswered_since) < takeover
     return state.store.leases.seconds_unchanged(incarnation) > takeover and not answers
 
 
 def _takeover_after(state: State, incarnation: str) -> float:
     """Seconds of silence after which its rank may be taken; its own lease may be longer than mine."""
-    known = (state.store.records.get(state.config.rank), state.store.former, *state.barrier.confirmed)
+    known = (
+        state.store.records.get(state.config.rank),
+        state.store.forgotten_holder,
+        *state.barrier.confirmed_members,
+    )
     return longest_takeover(state, *(one for one in known if one and one.incarnation == incarnation))
 
 
@@ -120,7 +130,7 @@ def find_replaceable(state: State) -> str | None:
     holder, record = state.store.holder, state.store.records.get(state.config.rank)
     if not state.joined and was_held_lately(state):
         return None
-    if state.workload.cut_off and not is_still_mine(state):
+    if state.workload.isolated and not is_still_mine(state):
         return None
     if holder in {"", state.me.incarnation}:
         if (
@@ -134,7 +144,7 @@ def find_replaceable(state: State) -> str | None:
         return holder if _runs_with_gang(state) or is_gone(state, holder) else None
     if _runs_with_gang(state) and _prevails_over(state, record):
         return holder
-    if state.me.left and record.outranks(state.me):  # I gave it back
+    if state.me.has_left and record.outranks(state.me):  # I gave it back
         return None
     return holder if _has_ended(state, record) else None
 
@@ -144,7 +154,7 @@ def _is_holder_alive(state: State, holder: Record) -> bool:
     replaced.
     """
     takeover = _takeover_after(state, holder.incarnation)
-    answered = state.now - state.peers.heard.get(holder.incarnation, NEVER) <= takeover
+    answered = state.now - state.peers.known_alive_at.get(holder.incarnation, NEVER) <= takeover
     return answered or state.store.leases.is_beating(holder.incarnation, within=takeover)
 
 
@@ -155,7 +165,7 @@ def _runs_with_gang(state: State) -> bool:
 
 def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is certainly gone."""
-    if holder.left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
+    if holder.has_left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
         return True
     former, patience = (
         state.store.predecessor,
@@ -163,7 +173,7 @@ def _has_ended(state: State, holder: Record) -> bool:
     )
     known = former is not None and former.incarnation == holder.incarnation
     here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
-    refused = here and holder.incarnation in state.peers.refused
+    refused = here and holder.incarnation in state.peers.connection_refused
     return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
 
 
@@ -187,7 +197,9 @@ def _has_run(state: State) -> bool:
     """Whether the store knows that the Unit has run, although it knows nobody in my rank."""
     records = state.store.records.values()
     before = (InstanceState.WAITING, InstanceState.IDLE)
-    ran = state.generation > 1 or any(record.begun or record.state not in before for record in records)
+    ran = state.generation > 1 or any(
+        record.predecessor_generation or record.state not in before for record in records
+    )
     return ran or (state.generation > 0 and not records)
 
 
@@ -209,12 +221,14 @@ def confirm_tenure(state: State) -> Result:
     the store may be set back to.
     """
     store = state.store
-    mine_now = store.current and store.holder == state.me.incarnation and store.joined is not None
-    if store.confirmed or not mine_now:
+    mine_now = store.is_new_snapshot and store.holder == state.me.incarnation and store.joined_at is not None
+    if store.tenure_confirmed or not mine_now:
         return state, ()
-    if not _is_agreed_on(state) and not _is_past_takeover(state, store.joined or 0.0):
+    if not _is_agreed_on(state) and not _is_past_takeover(state, store.joined_at or 0.0):
         return state, ()
-    return update_record(state.with_store(confirmed=True), tenure=max(state.me.tenure, store.clock)), ()
+    return update_record(
+        state.with_store(tenure_confirmed=True), tenure=max(state.me.tenure, store.clock)
+    ), ()
 
 
 def _is_past_takeover(state: State, since: float = NEVER) -> bool:
@@ -235,7 +249,7 @@ def give_up_on_store(state: State) -> Result:
     """The store was never reached: log why, and end after a while, because nothing has been started
     yet.
     """
-    trouble, waited = state.store.trouble, state.now - state.started
+    trouble, waited = state.store.last_error, state.now - state.started
     if state.store.ever_answered or not trouble:  # at least one attempt is completed
         return state, ()
     limit = state.config.store_timeout
@@ -244,7 +258,7 @@ def give_up_on_store(state: State) -> Result:
     if waited < FIRST_WARNING or trouble in state.warned:
         return state, ()
     state = replace(state, warned=state.warned | {trouble})
-    return state, log(Level.WARNING, explain_not_reached(waited, limit, trouble))
+    return state, log_line(Level.WARNING, explain_not_reached(waited, limit, trouble))
 
 
 def explain_never_reached(limit: float, trouble: str) -> str:
@@ -267,7 +281,7 @@ def needs_new_tenure(state: State, holder: str | None) -> bool:
     the rank.
     """
     another = holder not in {None, "", state.me.incarnation}
-    return not state.joined or (another and not _runs_with_gang(state) and not state.me.left)
+    return not state.joined or (another and not _runs_with_gang(state) and not state.me.has_left)
 
 
 def start_tenure(state: State) -> State:
@@ -277,7 +291,7 @@ def start_tenure(state: State) -> State:
     predecessor = state.store.records.get(state.config.rank)
     observed = _is_past_takeover(state)
     tenure = choose_tenure(predecessor, state.store.clock, observed=observed)
-    state = update_record(state.with_store(confirmed=observed), tenure=tenure)
+    state = update_record(state.with_store(tenure_confirmed=observed), tenure=tenure)
     if predecessor is not None:
         return succeed_holder(state, predecessor)
     return (
@@ -292,7 +306,7 @@ def _awaits_start(state: State) -> bool:
     started in it.
     """
     standing = [one for one in state.store.records.values() if one.generation == state.generation]
-    begun = any(one.begun >= state.generation for one in state.store.records.values())
+    begun = any(one.predecessor_generation >= state.generation for one in state.store.records.values())
     return not begun and any(one.state is InstanceState.IDLE for one in standing)
 
 
@@ -301,12 +315,12 @@ def succeed_holder(state: State, predecessor: Record) -> State:
     state = state.with_store(predecessor=predecessor)
     state = restart_budget.inherit_charges(state, predecessor)
     begun = predecessor.generation if predecessor.state.started else 0
-    state = update_record(state, begun=max(predecessor.begun, begun))
+    state = update_record(state, predecessor_generation=max(predecessor.predecessor_generation, begun))
     if not state.ends_whole_unit:
         return state
     if state.config.restart is Restart.RECREATE:  # no other agent survives to remember
         state = update_record(state, restarts=predecessor.restarts)
-    if predecessor.state.started and not (predecessor.asked or predecessor.left):
+    if predecessor.state.started and not (predecessor.stop_requested or predecessor.has_left):
         why = f"{describe_rank(state, predecessor.rank)} was rebuilt"
         replaced = make_failure(state, predecessor.rank, Reason.REPLACED, why)
         state = failures.remember_failure(state, replace(replaced, generation=predecessor.generation))
@@ -320,7 +334,7 @@ def wait_for_rank(state: State) -> Result:
     holder = state.store.records.get(state.config.rank)
     if not state.store.ever_answered or find_replaceable(state) is not None:
         return state, ()
-    if state.config.rank in state.store.foreign and not state.joined:
+    if state.config.rank in state.store.unverified_ranks and not state.joined:
         return _warn_once(state, _explain_foreign_holder(state))
     if holder is None or holder.incarnation == state.me.incarnation:
         state = _look_when_observed(state)
@@ -338,7 +352,7 @@ def wait_for_rank(state: State) -> Result:
         f"one {_another_place(state.config.size)}"
     )
     if state.store.leases.has_reached_age(holder.incarnation, takeover, state.now):
-        state = state.with_store(look=True)  # at once, not at the next heartbeat
+        state = state.with_store(exchange_due=True)  # at once, not at the next heartbeat
     state, actions = _warn_once(state, why)
     return _ask_holders(state, holder, actions)
 
@@ -358,7 +372,7 @@ def _look_when_observed(state: State) -> State:
     """In a Unit of one, read the store as soon as I have waited long enough, not only at the next
     heartbeat.
     """
-    contact, timing = state.store.leases.contact, state.config.timing
+    contact, timing = state.store.leases.contact_since, state.config.timing
     due = (contact or state.now) + timing.heartbeat + timing.tick
     if state.config.size > 1 or state.joined or contact is None or state.now >= due:
         return state
@@ -367,7 +381,7 @@ def _look_when_observed(state: State) -> State:
 
 def _ask_holders(state: State, holder: Record | None, actions: tuple[Action, ...]) -> Result:
     """Ask the holder of my rank, and the former holder that the store has forgotten."""
-    former = None if state.joined else state.store.former
+    former = None if state.joined else state.store.forgotten_holder
     there = {one.incarnation: one for one in (holder, former) if one is not None and one.port}
     if not there or not state.config.probes or not may_ask(state, state.config.rank):
         return state, actions
@@ -390,11 +404,11 @@ def _explain_foreign_holder(state: State) -> str:
 
 def _explain_no_holder(state: State) -> str:
     """Why the store, which knows the Unit, shows nobody in my rank."""
-    return _explain_other_secret(state) if state.store.foreign else _explain_forgotten(state)
+    return _explain_other_secret(state) if state.store.unverified_ranks else _explain_forgotten(state)
 
 
 def _explain_other_secret(state: State) -> str:
-    config, foreign = state.config, sorted(state.store.foreign)
+    config, foreign = state.config, sorted(state.store.unverified_ranks)
     return (
         f"ignored what the store has of {format_ranks(foreign)} of Unit {config.unit}: it is signed with a "
         f"secret that this agent does not have, or with none; rank {config.rank} waits for "
@@ -414,7 +428,7 @@ def _explain_forgotten(state: State) -> str:
 def _warn_once(state: State, why: str) -> Result:
     if why in state.warned:
         return state, ()
-    return replace(state, warned=state.warned | {why}), log(Level.WARNING, why)
+    return replace(state, warned=state.warned | {why}), log_line(Level.WARNING, why)
 
 
 def log_joined(state: State) -> Result:
@@ -424,4 +438,4 @@ def log_joined(state: State) -> Result:
     state = replace(state, warned=state.warned | {"joined"})
     event = "joined" if state.store.predecessor is None else "takeover"
     who = describe_rank(state, state.config.rank)
-    return state, log(Level.INFO, f"joined Unit {state.config.unit} as {who}", event)
+    return state, log_line(Level.INFO, f"joined Unit {state.config.unit} as {who}", event)

@@ -11,10 +11,12 @@ from msgspec.structs import replace
 
 from unitagent.core.actions import WatchPeers
 from unitagent.core.barrier import build_gang, has_done_its_part, start_workload
+from unitagent.core.config import Mode
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
-from unitagent.core.model import Gang, InstanceState, Mode, Record
+from unitagent.core.members import watched_peers
+from unitagent.core.model import Gang, InstanceState, Record
 from unitagent.core.restart_pause import is_paused
 from unitagent.core.state import (
     Result,
@@ -25,7 +27,6 @@ from unitagent.core.state import (
     look_for_successor,
     request_exit,
     update_record,
-    watched_peers,
 )
 
 
@@ -43,10 +44,10 @@ def rejoin_generation(state: State) -> Result:
     differing = describe_differences([state.store.records[0], state.me], strict=state.config.strict)
     if differing and state.config.strict:
         return request_exit(state, ExitCode.DISAGREE, differing), ()
-    apart = state.workload.cut_off or state.me.gang != state.store.records[0].gang
+    apart = state.workload.isolated or state.me.gang != state.store.records[0].gang
     if apart:  # I know nothing of those whose heartbeats I have not read, except that some just answered
-        state = state.with_store(leases=state.store.leases.begin_anew(state.now), confirmed=False)
-        state = state.with_peers(heard={**_list_recent_answers(state), **state.peers.heard})
+        state = state.with_store(leases=state.store.leases.restart_all(state.now), tenure_confirmed=False)
+        state = state.with_peers(known_alive_at={**_list_recent_answers(state), **state.peers.known_alive_at})
     return start_workload(update_record(state, generation=gang.generation), gang)
 
 
@@ -61,14 +62,14 @@ def _time_for_successor(state: State) -> float:
 def _list_recent_answers(state: State) -> dict[str, float]:
     """Return when the peers that I have just probed answered."""
     recent = state.now - state.config.timing.operation_timeout
-    return {one: at for one, at in state.barrier.reached.items() if at >= recent}
+    return {one: at for one, at in state.barrier.reached_at.items() if at >= recent}
 
 
 def _must_prove_itself(state: State, record: Record) -> bool:
     """Whether to wait for this peer's answer: always for rank 0, and for any instance that has not started,
     since nobody has probed it yet. A silent member may be down, and will rejoin alone, too.
     """
-    result = state.barrier.found.get(record.incarnation)
+    result = state.barrier.probe_results.get(record.incarnation)
     if record.rank == 0 or result is None:
         return True
     return not record.state.started and result not in {ProbeResult.SILENT, ProbeResult.REFUSED}
@@ -76,7 +77,12 @@ def _must_prove_itself(state: State, record: Record) -> bool:
 
 def may_rejoin(state: State) -> bool:
     """Whether I am outside a running generation and may join it alone."""
-    if state.ends_whole_unit or state.up or state.done or not (state.store.current and state.holds_rank):
+    if (
+        state.ends_whole_unit
+        or state.up
+        or state.done
+        or not (state.store.is_new_snapshot and state.holds_rank)
+    ):
         return False
     leader = state.store.records.get(0)
     return leader is not None and _is_running(state, leader) and not _may_duplicate_holder(state)
@@ -93,8 +99,8 @@ def _may_duplicate_holder(state: State) -> bool:
     predecessor = state.store.predecessor
     if predecessor is None:
         return not is_observed(state, longest_takeover(state, *state.store.records.values()))
-    since = state.now if state.store.joined is None else state.store.joined
-    unasked = not (state.me.port or predecessor.left)
+    since = state.now if state.store.joined_at is None else state.store.joined_at
+    unasked = not (state.me.port or predecessor.has_left)
     return unasked and not is_observed(state, 2 * state.config.timing.beat_due, since)
 
 
@@ -102,7 +108,7 @@ def _is_running(state: State, leader: Record) -> bool:
     """Whether rank 0 is alive, which it has shown in this contact, and runs the generation that I know, in a
     Unit to which I belong.
     """
-    here = leader.state.started and leader.generation == state.generation and not leader.asked
+    here = leader.state.started and leader.generation == state.generation and not leader.stop_requested
     alike = leader.size == state.config.size and leader.revision == state.me.revision
     leases = state.store.leases
     late = leases.seconds_unchanged(leader.incarnation) > state.config.lease
@@ -134,13 +140,13 @@ def _cannot_be_a_member(state: State, record: Record) -> bool:
     started anything. Its successor is yet to come.
     """
     never_started = record.state in (InstanceState.WAITING, InstanceState.IDLE)
-    return record.size != state.config.size or (record.left and never_started)
+    return record.size != state.config.size or (record.has_left and never_started)
 
 
 def admit_rejoined(state: State) -> Result:
     """A member that was rebuilt and has rejoined replaces the old one in my gang."""
     old = state.workload.gang
-    if state.config.guard or not state.store.current or old is None or not state.in_gang:
+    if state.config.guard or not state.store.is_new_snapshot or old is None or not state.in_gang:
         return state, ()
     rebuilt = {record.rank: record for record in state.store.records.values() if _has_rejoined(old, record)}
     rebuilt.pop(state.config.rank, None)
@@ -154,8 +160,8 @@ def admit_rejoined(state: State) -> Result:
         ),
         ips=tuple(rebuilt[r].ip if r in rebuilt else old.ips[r] for r in everywhere),
     )
-    suspects = {rank: why for rank, why in state.peers.suspects.items() if rank not in rebuilt}
-    state = state.with_workload(gang=gang).with_peers(suspects=suspects)
+    presumed_lost = {rank: why for rank, why in state.peers.presumed_lost.items() if rank not in rebuilt}
+    state = state.with_workload(gang=gang).with_peers(presumed_lost=presumed_lost)
     return state, (WatchPeers(watched_peers(state)),)
 
 
@@ -168,18 +174,20 @@ def restart_job_for_late_joiner(state: State) -> Result:
     """Rank 0 has finished its part of the job, so there is nothing to rejoin: the whole job starts
     again.
     """
-    waits = state.me.state is InstanceState.IDLE or (state.workload.cut_off and not state.up)
+    waits = state.me.state is InstanceState.IDLE or (state.workload.isolated and not state.up)
     if (
         not waits
-        or not (state.store.current and state.holds_rank)
+        or not (state.store.is_new_snapshot and state.holds_rank)
         or state.ends_whole_unit
         or state.config.mode is not Mode.JOB
     ):
         return state, ()
     leader = state.store.records.get(0)
-    over = leader is not None and leader.state is InstanceState.EXITED and not leader.left
+    over = leader is not None and leader.state is InstanceState.EXITED and not leader.has_left
     if leader is None or not over or leader.generation != state.me.generation:
         return state, ()
-    if not state.workload.cut_off and has_done_its_part(state, leader):  # in the gang with which I will start
+    if not state.workload.isolated and has_done_its_part(
+        state, leader
+    ):  # in the gang with which I will start
         return state, ()
     return state.with_generation(state.me.generation + 1).with_store(notify=True), ()

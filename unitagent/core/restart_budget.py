@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from unitagent.core.actions import Level
+from unitagent.core.config import Restart
 from unitagent.core.exits import ExitCode
 from unitagent.core.keepers import has_loaded
-from unitagent.core.model import Charge, InstanceState, Record, Restart, find_last_failure
-from unitagent.core.state import Result, State, gang_members, log, request_exit, update_record
+from unitagent.core.members import gang_members
+from unitagent.core.model import Charge, InstanceState, Record, find_last_failure
+from unitagent.core.state import Result, State, log_line, request_exit, update_record
 
 GAVE_UP_WITHIN = 60  # seconds; a container that is rebuilt later belongs to a new life of the Unit
 
@@ -26,12 +28,12 @@ def count_restart(state: State) -> Result:
     if (
         state.up
         or not state.superseded
-        or state.recovery.counted == state.me.generation
+        or state.recovery.counted_generation == state.me.generation
         or not state.connected
     ):
         return state, ()
-    state = state.with_recovery(counted=state.me.generation)
-    if state.shutdown.draining is not None or has_loaded(state):
+    state = state.with_recovery(counted_generation=state.me.generation)
+    if state.shutdown.draining or has_loaded(state):
         return state, ()
     state = update_record(state, restarts=state.me.restarts + 1)
     if not _was_asked_for(state, state.me.generation):
@@ -42,14 +44,14 @@ def count_restart(state: State) -> Result:
         return request_exit(
             state, ExitCode.RECREATE, f"generation {state.me.generation} ended: rebuild this container"
         ), ()
-    return state, log(Level.INFO, _describe_restart(state))
+    return state, log_line(Level.INFO, _describe_restart(state))
 
 
 def _describe_restart(state: State) -> str:
     """Which restart this is, of how many, and when it comes."""
     if _was_asked_for(state, state.me.generation):
         return "restart on request, which the restart budget does not count"
-    pause = max(0.0, state.barrier.not_before - state.now)
+    pause = max(0.0, state.barrier.backoff_until - state.now)
     soon = f"in {pause:.1f} s (UNIT_BACKOFF_SECONDS)" if pause else "at once"
     used = len(state.recovery.charges)
     if not state.config.guard:
@@ -87,14 +89,14 @@ def _set_pause(state: State) -> State:
     if not charges:
         return state
     pause = pause_before(charges, state.config.backoff)
-    return state.with_barrier(not_before=charges[-1].at - state.config.epoch + pause)
+    return state.with_barrier(backoff_until=charges[-1].at - state.config.epoch + pause)
 
 
 def inherit_charges(state: State, predecessor: Record) -> State:
     """Take over the charges of the former holder of my rank, and charge the end that it did not live to
     charge: perhaps nobody else did. A Unit that gave up has closed its account.
     """
-    if any(record.failed for record in state.store.records.values()):
+    if any(record.budget_exhausted for record in state.store.records.values()):
         return state
     state = _add_charges(state, predecessor.charges)
     if state.config.guard and _left_uncharged(state, predecessor):
@@ -106,20 +108,22 @@ def _left_uncharged(state: State, predecessor: Record) -> bool:
     """Whether its agent ended in the middle of the last generation, and nobody was asked to stop."""
     ended, here = predecessor.generation, state.store.records.values()
     ran = predecessor.state.started or predecessor.state is InstanceState.STOPPING
-    drained = any((one.asked or one.draining) and one.generation == ended for one in (predecessor, *here))
+    drained = any(
+        (one.stop_requested or one.draining) and one.generation == ended for one in (predecessor, *here)
+    )
     free = drained or _was_asked_for(state, ended)
-    return ran and ended >= state.generation - 1 and not (predecessor.left or free)
+    return ran and ended >= state.generation - 1 and not (predecessor.has_left or free)
 
 
 def learn_charges(state: State) -> Result:
     """Learn from the others of restarts that happened while my container was rebuilt."""
-    if not state.store.current or not state.joined or state.shutdown.leaving:
+    if not state.store.is_new_snapshot or not state.joined or state.shutdown.leaving:
         return state, ()
     known = {charge.generation for charge in state.recovery.charges}
     new = [
         charge
         for record in state.store.records.values()
-        if not record.failed
+        if not record.budget_exhausted
         for charge in record.charges
         if charge.generation not in known and charge.generation < state.me.generation
     ]
@@ -133,14 +137,14 @@ def _give_up(state: State) -> State:
         f"{state.config.restart_window:g} s (UNIT_MAX_RESTARTS={state.config.max_restarts}); last: "
         f"{failure.detail if failure else 'unknown'}"
     )
-    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True)
+    return update_record(request_exit(state, ExitCode.BUDGET, why), budget_exhausted=True)
 
 
 def fail_together(state: State) -> Result:
     """If any member reports an exhausted restart budget, treat it as exhausted here too."""
-    if not state.store.current:
+    if not state.store.is_new_snapshot:
         return state, ()
-    failed = [record for record in state.store.records.values() if record.failed]
+    failed = [record for record in state.store.records.values() if record.budget_exhausted]
     ours = {peer.incarnation for peer in gang_members(state)}
     failed_here = any(record.incarnation in ours or _failed_without_me(state, record) for record in failed)
     if not failed_here and not _is_spent_by_predecessors(state):
@@ -148,7 +152,7 @@ def fail_together(state: State) -> Result:
     failure = find_last_failure(state.recovery.failure)
     last = failure.detail if failure else "unknown"
     why = f"the restart budget of the Unit is exhausted; last: {last}"
-    return update_record(request_exit(state, ExitCode.BUDGET, why), failed=True), ()
+    return update_record(request_exit(state, ExitCode.BUDGET, why), budget_exhausted=True), ()
 
 
 def _failed_without_me(state: State, record: Record) -> bool:
@@ -161,7 +165,7 @@ def _failed_without_me(state: State, record: Record) -> bool:
         return False
     gang, former, last = state.workload.gang, state.store.predecessor, record.charges[-1]
     outlived = gang is not None and gang.generation <= last.generation
-    rebuilt = gang is None and former is not None and not (former.failed and former.left)
+    rebuilt = gang is None and former is not None and not (former.budget_exhausted and former.has_left)
     recent = state.now + state.config.epoch - last.at < GAVE_UP_WITHIN
     return recent and (outlived or rebuilt)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from unitagent.core.actions import Level
 from unitagent.core.model import YEAR, Order, OrderKind, Record, RestartPause, format_age
-from unitagent.core.state import Result, State, log, update_record
+from unitagent.core.state import Result, State, log_line, update_record
 
 LONGEST_PAUSE = 86400.0  # seconds
 _LONGEST_TEXT = 200  # characters; every record carries them
@@ -24,7 +24,7 @@ _LONGEST_TEXT = 200  # characters; every record carries them
 
 def learn_pause(state: State) -> Result:
     """Adopt the newest pause, or the end of one, from the operator's order or another rank's record."""
-    if not state.store.current or not state.joined:
+    if not state.store.is_new_snapshot or not state.joined:
         return state, ()
     clock = state.store.clock / 1000
     newest = find_newest(state.store.records.values(), state.store.order, clock)
@@ -37,10 +37,10 @@ def learn_pause(state: State) -> Result:
     if left > 0:
         state = state.with_recovery(paused_until=state.now + left)
         text = f"restarts are paused for {left:.0f} s, {describe_origin(newest)}"
-        return state, log(Level.WARNING, f"{text}; nothing starts until then", "order")
+        return state, log_line(Level.WARNING, f"{text}; nothing starts until then", "order")
     if not was:
         return state, ()
-    return _leave_pause(state, state.now), log(
+    return _leave_pause(state, state.now), log_line(
         Level.INFO, f"restarts are resumed, {describe_origin(newest)}", "order"
     )
 
@@ -49,14 +49,14 @@ def end_pause(state: State) -> Result:
     """Notice that the pause is over."""
     if not state.recovery.paused_until or is_paused(state):
         return state, ()
-    state = _leave_pause(state, state.recovery.paused_until).with_store(look=True)
-    return state, log(Level.INFO, "the pause of restarts is over")
+    state = _leave_pause(state, state.recovery.paused_until).with_store(exchange_due=True)
+    return state, log_line(Level.INFO, "the pause of restarts is over")
 
 
 def _leave_pause(state: State, at: float) -> State:
     """The state after the pause; whoever waits at a barrier has waited for the others since then only."""
-    not_before = max(state.barrier.not_before, at)
-    return state.with_barrier(not_before=not_before).with_recovery(paused_until=0.0)
+    not_before = max(state.barrier.backoff_until, at)
+    return state.with_barrier(backoff_until=not_before).with_recovery(paused_until=0.0)
 
 
 def is_paused(state: State) -> bool:
@@ -66,7 +66,7 @@ def is_paused(state: State) -> bool:
 
 def earliest_start(state: State) -> float:
     """When both the pause before a restart and the one that an operator ordered are over."""
-    return max(state.barrier.not_before, state.recovery.paused_until)
+    return max(state.barrier.backoff_until, state.recovery.paused_until)
 
 
 def find_newest(records: Iterable[Record], order: Order | None, clock: float) -> RestartPause | None:

@@ -3,7 +3,7 @@
 What SIGTERM or SIGINT does, in order:
 
 1. Until ``Agent.run`` has installed its handler, ``agent.startup.run_agent`` ends the instance with 0.
-   Afterwards ``agent.loop`` ends the collection of evidence and queues the event ``StopAsked``
+   Afterwards ``agent.loop`` ends the collection of evidence and queues the event ``StopRequested``
    (:func:`apply_stop_request`); a second signal, a second later, ends every wait (:func:`force_stop`).
 2. If nothing runs, I leave at once (:func:`leave_without_workload`). With guard, or at rank 0, the Unit
    drains (:func:`begin_drain`): ``/readyz`` and ``/traffic`` turn requests away, and the others learn of it
@@ -24,22 +24,14 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, AwaitDrain, Level, Log, Quit, Stop
+from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode, signal_name
 from unitagent.core.failure_detector import REFUSES
 from unitagent.core.keepers import leave_loading
-from unitagent.core.model import InstanceState, Mode, Reason, Record
+from unitagent.core.members import confirmed_alive, gang_members, is_silent
+from unitagent.core.model import InstanceState, Reason, Record
 from unitagent.core.rank_ownership import was_taken
-from unitagent.core.state import (
-    Result,
-    State,
-    confirmed_alive,
-    describe_rank,
-    gang_members,
-    is_silent,
-    log,
-    request_exit,
-    update_record,
-)
+from unitagent.core.state import Result, State, describe_rank, log_line, request_exit, update_record
 from unitagent.core.state_parts import WorkloadPhase
 
 # Fractions of the stop grace: for rank 0's own stop; that the other ranks wait for rank 0, since they may get
@@ -52,18 +44,20 @@ FAREWELL = 1.0  # seconds to wait until the store has the last record
 
 def apply_stop_request(state: State, number: int) -> State:
     """Note a signal to stop, or a second one."""
-    if state.shutdown.asked is None:
+    if state.shutdown.requested_at is None:
         by = signal_name(number) if number else "a signal"
-        return update_record(state.with_shutdown(asked=state.now, asked_by=by), asked=True)
-    again = state.now - state.shutdown.asked >= SECOND_SIGNAL
+        return update_record(
+            state.with_shutdown(requested_at=state.now, requested_by=by), stop_requested=True
+        )
+    again = state.now - state.shutdown.requested_at >= SECOND_SIGNAL
     return state.with_shutdown(force_stop=state.shutdown.force_stop or again)
 
 
 def leave_without_workload(state: State) -> Result:
     """Asked to stop while nothing runs: end at once."""
-    if state.shutdown.asked is None or state.up:
+    if not state.shutdown.stop_requested or state.up:
         return state, ()
-    return request_exit(state, ExitCode.DONE, f"asked to stop by {state.shutdown.asked_by}"), ()
+    return request_exit(state, ExitCode.DONE, f"asked to stop by {state.shutdown.requested_by}"), ()
 
 
 def force_stop(state: State) -> Result:
@@ -77,33 +71,45 @@ def force_stop(state: State) -> Result:
 
 def begin_drain(state: State) -> Result:
     """The Unit drains when rank 0 or, with guard, any member was asked to stop."""
-    if state.shutdown.draining is not None or not state.in_gang or state.superseded:
+    if state.shutdown.draining or not state.in_gang or state.superseded:
         return state, ()
     others = [
         peer.rank
         for peer in gang_members(state)
-        if peer.asked and peer.generation == state.me.generation and (state.config.guard or peer.rank == 0)
+        if peer.stop_requested
+        and peer.generation == state.me.generation
+        and (state.config.guard or peer.rank == 0)
     ]
-    if not others and not (state.shutdown.asked is not None and state.ends_whole_unit):
+    if not others and not (state.shutdown.stop_requested and state.ends_whole_unit):
         return state, ()
-    since = state.now if state.shutdown.asked is None else state.shutdown.asked
-    state = update_record(state.with_shutdown(draining=since).with_store(notify=True), draining=True)
-    by = state.shutdown.asked_by
+    since = state.now if state.shutdown.requested_at is None else state.shutdown.requested_at
+    state = update_record(state.with_shutdown(draining_since=since).with_store(notify=True), draining=True)
+    by = state.shutdown.requested_by
     why = f"asked by {by}" if by else f"since {describe_rank(state, others[0])} was asked to stop"
     limit = f"within {state.config.stop_grace:g} s"
-    return state, log(Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain")
+    return state, log_line(
+        Level.INFO, f"draining, {why}: the workload of rank 0 stops first, {limit}", "drain"
+    )
 
 
 def drain_in_turn(state: State) -> Result:
     """In a drain, stop when it is the turn of this rank."""
-    if state.shutdown.draining is None or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
+    if (
+        state.shutdown.draining_since is None
+        or not state.up
+        or state.workload.phase is WorkloadPhase.STOPPING
+    ):
         return state, ()
-    return _drain_leader(state) if state.config.rank == 0 else _drain_follower(state, state.shutdown.draining)
+    return (
+        _drain_leader(state)
+        if state.config.rank == 0
+        else _drain_follower(state, state.shutdown.draining_since)
+    )
 
 
 def _drain_leader(state: State) -> Result:
     shutdown = state.shutdown
-    since = shutdown.draining or state.now
+    since = shutdown.draining_since or state.now
     deadline = since + LEADER_STOP_FRACTION * state.config.stop_grace
     if _has_traffic(state):
         turned_away = since + state.config.deregister
@@ -147,10 +153,12 @@ def _leader_stopped(state: State) -> bool:
     leader = _find_leader(state)
     if leader is None:
         return True
-    if not state.connected and state.peers.doubts.get(0) == REFUSES:
+    if not state.connected and state.peers.readiness_doubts.get(0) == REFUSES:
         return True
-    moved_on = leader.left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
-    return moved_on or 0 in state.peers.suspects or is_silent(state, leader)
+    moved_on = (
+        leader.has_left or leader.generation > state.me.generation or leader.state is InstanceState.EXITED
+    )
+    return moved_on or 0 in state.peers.presumed_lost or is_silent(state, leader)
 
 
 def stop_alone(state: State) -> Result:
@@ -158,17 +166,17 @@ def stop_alone(state: State) -> Result:
     After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
     word tells: it drains, as far as I can know, if it answers that the Unit does not serve.
     """
-    alone = state.shutdown.asked is not None and state.shutdown.draining is None and not state.ends_whole_unit
-    if not alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
+    stops_alone = state.shutdown.stop_requested and not state.shutdown.draining and not state.ends_whole_unit
+    if not stops_alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:
         return state, ()
-    since = state.shutdown.asked or state.now
-    drains = state.shutdown.ordered or (not state.connected and 0 in state.peers.doubts)
+    since = state.shutdown.requested_at or state.now
+    drains = state.shutdown.ordered or (not state.connected and 0 in state.peers.readiness_doubts)
     hold = since + (FOLLOWER_WAIT_FRACTION if drains else LONE_WAIT_FRACTION) * state.config.stop_grace
     if _hears_of_leader(state) and not _leader_stopped(state):
         if state.now < hold:
             return state, ()
-        if state.connected and not state.store.current and state.now < hold + LAST_LOOK:
-            return state.with_store(look=True), ()
+        if state.connected and not state.store.is_new_snapshot and state.now < hold + LAST_LOOK:
+            return state.with_store(exchange_due=True), ()
     return _stop_workload(state, max(0.0, since + state.config.stop_grace - state.now))
 
 
@@ -183,7 +191,7 @@ def stop_ended_generation(state: State) -> Result:
     """
     if state.workload.phase is WorkloadPhase.STOPPING or not state.up:
         return state, ()
-    over = state.superseded and state.shutdown.draining is None
+    over = state.superseded and not state.shutdown.draining
     if state.loads_keepers and (over or state.shutdown.leaving):
         return leave_loading(state), ()
     if over or state.shutdown.leaving or state.workload.phase is WorkloadPhase.MAIN_EXITED:
@@ -227,7 +235,7 @@ def leave_unit(state: State) -> Result:
         leaving = replace(leaving, until=_farewell_until(state))
         state = state.with_shutdown(leaving=leaving).with_store(notify=True)
         last = InstanceState.EXITED if state.me.generation else InstanceState.WAITING
-        return update_record(state, left=True, state=last), ()
+        return update_record(state, has_left=True, state=last), ()
     force_stop = state.shutdown.force_stop
     published = state.store.published == state.me and (force_stop or not _is_needed(state))
     if published or state.now >= leaving.until:
@@ -244,7 +252,7 @@ def _farewell_until(state: State) -> float:
     """
     if not _is_needed(state):
         return state.now + FAREWELL
-    draining = state.shutdown.draining
+    draining = state.shutdown.draining_since
     end = float("inf") if draining is None else draining + state.config.stop_grace
     return max(state.now + FAREWELL, min(state.now + state.config.lease, end - FAREWELL))
 
@@ -253,9 +261,9 @@ def _is_needed(state: State) -> bool:
     """Whether a member has yet to read my last record from the store."""
     if state.config.rank != 0:
         return False
-    if state.shutdown.completed or state.me.failed:
-        return any(not peer.left for peer in gang_members(state))
-    ends_for_all = state.config.guard or state.shutdown.draining is not None
+    if state.shutdown.completed or state.me.budget_exhausted:
+        return any(not peer.has_left for peer in gang_members(state))
+    ends_for_all = state.config.guard or state.shutdown.draining
     here = state.me.generation
     return ends_for_all and any(
         peer.generation == here and peer.state.started for peer in gang_members(state)

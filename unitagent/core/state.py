@@ -7,7 +7,7 @@ counts: an agent that leaves may still drain, and one that drains may be isolate
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -15,10 +15,10 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, Level, Log
+from unitagent.core.config import CoreConfig, Mode
 from unitagent.core.exits import ExitCode
-from unitagent.core.keeper_record import KeeperRecord
-from unitagent.core.leases import NEVER, find_neighbours
-from unitagent.core.model import CoreConfig, Failure, Mode, Reason, Record
+from unitagent.core.leases import NEVER
+from unitagent.core.model import Failure, KeeperRecord, Reason, Record
 from unitagent.core.state_parts import (
     Barrier,
     KeeperView,
@@ -33,8 +33,6 @@ from unitagent.core.state_parts import (
 from unitagent.core.timing import takeover_after
 
 T = TypeVar("T", StoreView, Barrier, WorkloadView, KeeperView, PeerEvidence, Shutdown, Recovery)
-SMALL_UNIT = 8  # instances; up to here all watch all
-ALL_BEATS = 32  # instances; in larger Units each agent reads only the heartbeats it judges
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -45,7 +43,8 @@ class State(Struct, frozen=True, kw_only=True):
         me: The record that I publish, or will publish with the next exchange.
         started: When this agent started.
         now: When the last event happened.
-        late: When I last found that I had been suspended, or starved of CPU, for longer than a few ticks.
+        suspended_at: When I last found that I had been suspended, or starved of CPU, for longer than a few
+            ticks.
         generation: The highest generation that I ever heard of; it never goes down, whatever the store says.
         warned: What was logged once and is not to be logged again.
         store: The store as of its last answer.
@@ -62,7 +61,7 @@ class State(Struct, frozen=True, kw_only=True):
     me: Record
     started: float
     now: float
-    late: float = NEVER
+    suspended_at: float = NEVER
     generation: int = 0
     warned: frozenset[str] = frozenset()
     store: StoreView = field(default_factory=StoreView)
@@ -115,12 +114,12 @@ class State(Struct, frozen=True, kw_only=True):
     @property
     def connected(self) -> bool:
         """Whether the last exchange was answered."""
-        return self.store.leases.contact is not None
+        return self.store.leases.contact_since is not None
 
     @property
     def joined(self) -> bool:
         """Whether I hold my rank, as far as I know."""
-        return self.store.joined is not None
+        return self.store.joined_at is not None
 
     @property
     def holds_rank(self) -> bool:
@@ -165,12 +164,7 @@ class State(Struct, frozen=True, kw_only=True):
         """Whether my part of a job succeeded and nobody has proposed another generation. An exit during
         a drain is no success: the workload was told to stop.
         """
-        if (
-            self.config.mode is not Mode.JOB
-            or self.up
-            or self.superseded
-            or self.shutdown.draining is not None
-        ):
+        if self.config.mode is not Mode.JOB or self.up or self.superseded or self.shutdown.draining:
             return False
         return self.workload.exit is not None and self.workload.exit.status == 0
 
@@ -213,51 +207,9 @@ def update_record(state: State, /, **changes: Any) -> State:
     return state if me == state.me else replace(state, me=replace(me, edition=me.edition + 1))
 
 
-def log(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
+def log_line(level: Level, text: str, event: str = "", failure: Failure | None = None) -> tuple[Action, ...]:
     """One log line, as actions."""
     return (Log(level, text, event, failure),)
-
-
-def gang_members(state: State, ranks: Iterable[int] | None = None) -> list[Record]:
-    """The current records of the other members of my gang, without those whose rank has another
-    incarnation now; of these ranks alone, if they are given. In the order of their ranks.
-    """
-    if state.workload.gang is None:
-        return []
-    incarnations, records, mine = state.workload.gang.incarnations, state.store.records, state.config.rank
-    everybody = range(len(incarnations))
-    return [
-        record
-        for rank in (everybody if ranks is None else sorted(rank for rank in ranks if rank in everybody))
-        if rank != mine
-        and (record := records.get(rank)) is not None
-        and record.incarnation == incarnations[rank]
-    ]
-
-
-def watched_peers(state: State) -> tuple[Record, ...]:
-    """The gang members to which I keep a connection: my two neighbours in the ring, or in a small Unit
-    all members, so that everybody notices a death at once. Rank 0, which has the traffic, watches as
-    many as it can, and is watched by those that it answers itself.
-    """
-    size, rank = state.config.size, state.config.rank
-    if size <= (ALL_BEATS if rank == 0 else SMALL_UNIT):
-        return tuple(gang_members(state))
-    near = {*find_neighbours(rank, size), *((0,) if find_relay(rank, size) == 0 else ())}
-    return tuple(gang_members(state, near))
-
-
-def find_relay(rank: int, size: int) -> int:
-    """The rank that tells this one about rank 0 while the store is away. In a small Unit that is rank 0
-    itself; in a large one rank 0 answers ``ALL_BEATS`` others and each of them answers some of the
-    rest, so that nobody answers all.
-    """
-    return 0 if size <= ALL_BEATS or rank <= ALL_BEATS else 1 + rank % ALL_BEATS
-
-
-def judged_members(state: State) -> tuple[Record, ...]:
-    """The gang members whose heartbeats I read: all of them, unless the Unit is large."""
-    return tuple(gang_members(state)) if state.config.size <= ALL_BEATS else watched_peers(state)
 
 
 def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
@@ -265,21 +217,21 @@ def is_observed(state: State, seconds: float, since: float = NEVER) -> bool:
     earliest.
     """
     leases = state.store.leases
-    if leases.contact is None or leases.last is None:
+    if leases.contact_since is None or leases.last_reply_at is None:
         return False
-    return leases.last - max(leases.contact, since) >= seconds
+    return leases.last_reply_at - max(leases.contact_since, since) >= seconds
 
 
 def was_held_lately(state: State) -> bool:
     """Whether the store has forgotten a holder of my rank with a later tenure. That one gets time to
     write again, and is alive as long as it answers.
     """
-    former = state.store.former
+    former = state.store.forgotten_holder
     if state.joined and (former is None or not former.outranks(state.me)):
         return False
     lease = state.store.leases.find_hidden(state.config.rank, besides=state.me.incarnation)
-    forgotten = NEVER if lease is None else lease.since
-    answered = NEVER if former is None else state.peers.heard.get(former.incarnation, NEVER)
+    forgotten = NEVER if lease is None else lease.unchanged_since
+    answered = NEVER if former is None else state.peers.known_alive_at.get(former.incarnation, NEVER)
     return state.now - max(forgotten, answered) <= longest_takeover(state, former)
 
 
@@ -294,52 +246,16 @@ def is_still_mine(state: State, patience: float | None = None) -> bool:
     ``patience`` seconds, a heartbeat if None. An incarnation that took it while I was out of contact writes
     itself back by then, even into a store that was set back.
     """
-    contact, joined = state.store.leases.contact, state.store.joined
+    contact, joined = state.store.leases.contact_since, state.store.joined_at
     taken_now = contact is not None and joined is not None and joined >= contact
     return taken_now or is_observed(state, state.config.timing.beat_due if patience is None else patience)
 
 
 def look_for_successor(state: State, patience: float | None = None) -> State:
     """Read the store again as soon as that time is over, not only at my own next heartbeat."""
-    contact = state.store.leases.contact or state.now
+    contact = state.store.leases.contact_since or state.now
     due = contact + (state.config.timing.beat_due if patience is None else patience)
     return state if due <= state.now else state.with_store(next_beat=min(state.store.next_beat, due))
-
-
-def is_overdue(state: State, peer: Record) -> bool:
-    """Whether the peer's lease has expired in the last snapshot. With a second witness the store's own
-    clock tells when it sent its last heartbeat; without one, only the time at which I saw it counts.
-    """
-    leases = state.store.leases
-    since = leases.seconds_silent if state.config.probes else leases.seconds_unchanged
-    return since(peer.incarnation) > state.config.lease
-
-
-def confirmed_alive(state: State, peer: Record) -> bool:
-    """Whether the peer answered within the lease; its own word is as good a sign of life as a
-    heartbeat.
-    """
-    return state.now - state.peers.heard.get(peer.incarnation, NEVER) < state.config.lease
-
-
-def is_silent(state: State, peer: Record) -> bool:
-    """Whether its lease has expired and its agent does not answer either, if it can be asked."""
-    mute = peer.incarnation in state.peers.mute and not confirmed_alive(state, peer)
-    return is_overdue(state, peer) and (mute or not state.config.probes)
-
-
-def seconds_late(state: State, record: Record) -> float:
-    """Seconds by which a record's agent has overrun its lease, by its heartbeats and its answers; 0 if
-    it has not.
-    """
-    still = state.store.leases.seconds_unchanged(record.incarnation) - state.config.lease
-    return 0.0 if record.left or confirmed_alive(state, record) else max(0.0, still)
-
-
-def reported_lost(state: State) -> dict[int, int]:
-    """The ranks that other members report as lost, each with one member that does."""
-    here = (peer for peer in gang_members(state) if peer.generation == state.me.generation)
-    return {rank: peer.rank for peer in here for rank in peer.lost}
 
 
 def describe_rank(state: State, rank: int) -> str:
@@ -350,7 +266,7 @@ def describe_rank(state: State, rank: int) -> str:
 
 def describe_trouble(state: State) -> str:
     """Why the store does not answer, in parentheses; "" if nothing is known of it."""
-    return f" ({state.store.trouble})" if state.store.trouble else ""
+    return f" ({state.store.last_error})" if state.store.last_error else ""
 
 
 def format_clock(state: State, at: float) -> str:
@@ -397,9 +313,9 @@ def find_stage(state: State) -> Stage:
     """The stage of an agent in this state."""
     if state.shutdown.leaving is not None:
         return Stage.LEAVING
-    if state.shutdown.draining is not None:
+    if state.shutdown.draining:
         return Stage.DRAINING
-    if state.workload.cut_off:
+    if state.workload.isolated:
         return Stage.ISOLATED
     if not state.joined:
         return Stage.JOINING

@@ -8,6 +8,7 @@ from typing import Any
 
 from unitagent.core import probe_answers
 from unitagent.core.keepers import list_unready
+from unitagent.core.members import reported_lost
 from unitagent.core.model import (
     Failure,
     InstanceState,
@@ -18,7 +19,7 @@ from unitagent.core.model import (
     find_last_order,
 )
 from unitagent.core.restart_pause import earliest_start, is_paused
-from unitagent.core.state import State, reported_lost
+from unitagent.core.state import State
 from unitagent.core.state_parts import WorkloadPhase
 
 
@@ -75,13 +76,15 @@ def last_leader_contact(state: State) -> tuple[str, float]:
     if state.config.rank == 0:
         return state.me.incarnation, 0.0
     leader = state.store.records.get(0)
-    asked = None if leader is None else state.peers.heard.get(leader.incarnation)
+    asked = None if leader is None else state.peers.known_alive_at.get(leader.incarnation)
     return ("", 0.0) if leader is None or asked is None else (leader.incarnation, state.now - asked)
 
 
 def find_phase(state: State) -> Phase:
     """What the Unit is doing."""
-    if state.me.failed or any(record.failed and not record.left for record in state.store.records.values()):
+    if state.me.budget_exhausted or any(
+        record.budget_exhausted and not record.has_left for record in state.store.records.values()
+    ):
         return Phase.FAILED
     if state.shutdown.completed:
         return Phase.COMPLETED
@@ -195,7 +198,7 @@ def _measure_span(begin: float | None, end: float | None) -> float | None:
 
 def _store_since(state: State) -> float | None:
     """Seconds since the epoch: since when the store is connected, or when it last answered."""
-    at = state.store.leases.contact if state.connected else state.store.leases.last
+    at = state.store.leases.contact_since if state.connected else state.store.leases.last_reply_at
     return None if at is None else round(at + state.config.epoch, 3)
 
 
@@ -231,4 +234,8 @@ def _seconds_since_sign(state: State, rank: int) -> float | None:
         return (
             None if record is None else state.store.leases.seconds_since_beat(record.incarnation, state.now)
         )
-    return None if state.store.leases.last is None else max(0.0, state.now - state.store.leases.last)
+    return (
+        None
+        if state.store.leases.last_reply_at is None
+        else max(0.0, state.now - state.store.leases.last_reply_at)
+    )

@@ -35,13 +35,13 @@ def summarize(status: Mapping[str, Any], now: float) -> dict[str, Any]:
         conditions, {"reason": "", "message": "", "since": None}
     )  # agents of earlier versions have none
     return {
-        "severity": _rate(status),
-        "message": _describe(status, ready, now),
+        "severity": _rate_severity(status),
+        "message": _describe_status(status, ready, now),
         "details": list(_list_details(status)),
     }
 
 
-def _rate(status: Mapping[str, Any]) -> str:
+def _rate_severity(status: Mapping[str, Any]) -> str:
     if status["phase"] in _SEVERITIES:
         return _SEVERITIES[status["phase"]]
     if status["ready"]:
@@ -50,7 +50,7 @@ def _rate(status: Mapping[str, Any]) -> str:
     return BAD if lost else BUSY
 
 
-def _describe(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
+def _describe_status(status: Mapping[str, Any], ready: Mapping[str, Any], now: float) -> str:
     """The line, and in a pause of restarts, which nobody may overlook, how long that goes on."""
     line, pause = _describe_phase(status, ready, now), status.get("pause")
     if not pause:

@@ -42,7 +42,7 @@ _CALM, _DRIFT = 300.0, 1e-3  # from that lease on, two clocks that are set right
 
 
 class Timing(Struct, frozen=True, kw_only=True):
-    """Durations in seconds. ``Timing.of`` makes one; see the module for why they fit together.
+    """Durations in seconds. ``Timing.from_lease`` makes one; see the module for why they fit together.
 
     Attributes:
         tick: the longest that a decision may be late because the agent looks at the clock only so often.
@@ -73,7 +73,7 @@ class Timing(Struct, frozen=True, kw_only=True):
     takeover: float
 
     @classmethod
-    def of(cls, lease: float, heartbeat: float) -> Timing:
+    def from_lease(cls, lease: float, heartbeat: float) -> Timing:
         """Derive all durations; the pair must be one that ``explain_bad_pair`` accepts.
 
         Raises:
@@ -101,35 +101,36 @@ class Timing(Struct, frozen=True, kw_only=True):
             watchdog=lease + 1.0,
             takeover=takeover_after(lease),
         )
-        timing.check()
+        timing.assert_guarantees()
         return timing
 
     @property
-    def relayed(self) -> float:
+    def relay_patience(self) -> float:
         """Age of the last word of rank 0, or of the store, after which an agent that is told of rank 0 by
         another asks it itself: early enough to know its silence when the lease ends.
         """
         return self.lease - self.ask_every - self.peer_timeout - self.tick
 
     @property
-    def isolation(self) -> float:
+    def longest_isolation(self) -> float:
         """From the loss of all contact to the decision to stop, in the worst case."""
         known = self.heartbeat + self.operation_timeout + self.ask_every + self.peer_timeout + 2 * self.tick
         return max(self.lease, known) + self.tick
 
     @property
-    def detection(self) -> float:
+    def longest_detection(self) -> float:
         """From a member's last beat to the decision that it is lost, beside what the store's answer takes."""
         return max(self.lease, self.ask_after + self.peer_timeout) + self.tick
 
-    def check(self) -> None:
+    def assert_guarantees(self) -> None:
         """Assert what the guarantees rest on, in words."""
         kept = {
-            "a member's death is detected within the lease and a second": self.detection <= self.lease + 1,
+            "a member's death is detected within the lease and a second": self.longest_detection
+            <= self.lease + 1,
             "a member is asked only when its heartbeat is late": self.ask_after >= self.heartbeat + self.tick,
             "a heartbeat is missing before the lease ends": self.beat_due + self.tick <= self.lease,
             "its silence is known when its lease ends": self.ask_after + self.peer_timeout <= self.lease,
-            "an isolated agent decides within the lease and 1.75 seconds": self.isolation
+            "an isolated agent decides within the lease and 1.75 seconds": self.longest_isolation
             <= self.lease + 1.75 + _SLACK,
             "the watchdog leaves a second to kill before a takeover": self.watchdog + 1 <= self.takeover,
             "unbroken contact can last for a lease": self.contact_gap < self.lease,

@@ -10,7 +10,7 @@ from glob import escape, glob  # patterns of whole paths
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unitagent.system.cgroups import find_memory_groups
+from unitagent.system.memory import find_memory_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

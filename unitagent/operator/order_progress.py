@@ -62,7 +62,9 @@ class OrderProgress:
         size = max(record.size for record in snapshot.records.values())
         up = sum(self._serves_anew(snapshot.records.get(rank)) for rank in range(size))
         leader = snapshot.records.get(0)
-        waits = f", waiting for rank 0's health {leader.trouble}" if leader and leader.trouble else ""
+        waits = (
+            f", waiting for rank 0's health {leader.failed_check}" if leader and leader.failed_check else ""
+        )
         return f"{up} of {size} ranks run in generation {self._least} or later{waits}"
 
     @property
@@ -80,7 +82,7 @@ class OrderProgress:
         return all(self._is_gone(snapshot, rank) for rank in snapshot.records)
 
     def _is_gone(self, snapshot: UnitSnapshot, rank: int) -> bool:
-        return snapshot.records[rank].left or snapshot.ages.get(rank, self.quiet) >= self.quiet
+        return snapshot.records[rank].has_left or snapshot.ages.get(rank, self.quiet) >= self.quiet
 
     def _all_restarted(self, snapshot: UnitSnapshot) -> bool:
         """Whether all ranks serve in a new generation; ranks beyond the current size are ignored."""

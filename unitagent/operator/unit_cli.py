@@ -182,7 +182,7 @@ async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreErr
 
 def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
     """Fetch what the store does not know; the table for people does not show it."""
-    if leader is None or leader.left or not leader.port:
+    if leader is None or leader.has_left or not leader.port:
         return {}
     return agent_client.fetch_agent_fields(settings.unit, leader.ip, leader.port, keys)
 
@@ -234,7 +234,7 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
         snapshot = await store.read()
         if not snapshot.records:
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
-        if kind is not OrderKind.DRAIN and all(record.left for record in snapshot.records.values()):
+        if kind is not OrderKind.DRAIN and all(record.has_left for record in snapshot.records.values()):
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
         if kind is OrderKind.RESTART and (pause := find_pause(snapshot)) is not None:
             raise UnitAgentError(_refuse_restart(pause))
@@ -278,7 +278,7 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         unaware = [
             rank
             for rank, record in sorted(records.items())
-            if not record.left and (record.pause is None or record.pause.number < order.number)
+            if not record.has_left and (record.pause is None or record.pause.number < order.number)
         ]
         if not unaware:
             break
@@ -314,7 +314,7 @@ async def _record_order(history: UnitHistory, order: Order) -> None:
     """Record the order and its sender in the Unit's history; a failure does not prevent the order."""
     event = make_order_event(order, time.time(), secrets.token_hex(8))
     try:
-        await history.add([event], time.time)
+        await history.add_events([event], time.time)
     except StoreError as error:
         print_warning(f"warning: the order is not in the Unit's history: {error}")
     finally:

@@ -5,6 +5,11 @@ of IPv6), because an attacker with many addresses has neighbouring ones; a quart
 for this host and the Unit's instances; and a client that waits for its first answer is kept for
 ``PATIENCE`` seconds. When all places belong to such clients, newcomers wait in the kernel's queue: a
 rejected client would come back at once.
+
+Requests take turns (:class:`FairQueue`): one per turn of the event loop, round robin over lanes, and within a
+lane over addresses. However many clients send however many requests, the agent's own work waits for one
+request at a time, a lane for one request of each other lane, and the first request of an address for one of
+each other address in its lane.
 """
 
 from __future__ import annotations
@@ -18,10 +23,13 @@ import resource
 import socket
 from collections import Counter
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    Queue = dict[object, Callable[[], None]]
 
 
 _log = logging.getLogger(__name__)
@@ -104,7 +112,7 @@ class Client:
             return 0
         return 1 if self.answered else 2
 
-    def disconnect(self) -> None:
+    def disconnect_client(self) -> None:
         """Disconnect this client."""
         self.gone = True
         if self.transport is not None:
@@ -139,22 +147,22 @@ class ClientTable:
                 del self._clients[client]
                 return None
             self._warn_once(victim)
-            self.remove(victim)
-            victim.disconnect()
+            self.remove_client(victim)
+            victim.disconnect_client()
         return client
 
     def is_own(self, address: str, here: str) -> bool:
         """Whether it is this host, which sees itself at the address that it connects to, or an instance."""
         return address == here or parse_origin(address).address in self._peers()
 
-    def remove(self, client: Client) -> None:
+    def remove_client(self, client: Client) -> None:
         """Forget one that has ended."""
         self._clients.pop(client, None)
 
     def close(self) -> None:
         """Disconnect all of them."""
         for client in list(self._clients):
-            client.disconnect()
+            client.disconnect_client()
         self._clients.clear()
 
     def _warn_once(self, victim: Client) -> None:
@@ -217,7 +225,7 @@ class Acceptor:
         self._held: socket.socket | None = None  # who waits at the door, out of the queue already
         self._coming: set[asyncio.Task[None]] = set()
 
-    def open(self) -> None:
+    def open_listener(self) -> None:
         """Listen."""
         self._listener.setblocking(False)
         self._listener.listen(_BACKLOG)
@@ -271,7 +279,7 @@ class Acceptor:
         try:
             await self._loop.connect_accepted_socket(lambda: self._make(client), connected)
         except OSError:
-            self._clients.remove(client)
+            self._clients.remove_client(client)
             connected.close()
 
 
@@ -280,3 +288,62 @@ def _get_addresses(client: socket.socket) -> tuple[str, str]:
     with contextlib.suppress(OSError):  # it has gone already
         return str(client.getpeername()[0]), str(client.getsockname()[0])
     return "", "?"
+
+
+class Lane(IntEnum):
+    """Requests that wait together. A crowd in one lane takes only the share of that lane."""
+
+    OWN = 0  # this host and the Unit's instances
+    LIVENESS = 1  # liveness probes
+    OTHER = 2
+
+
+class FairQueue:
+    """Waiting requests by lane and address; those of one address in order of arrival."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, dict[str, Queue]] = {}
+        self._scheduled = False
+
+    def enqueue_request(
+        self, address: str, who: object, act: Callable[[], None], lane: Lane = Lane.OTHER
+    ) -> None:
+        """Call ``act`` in a later turn of the loop; a request that waits already keeps its place."""
+        self._lanes.setdefault(lane, {}).setdefault(address, {})[who] = act
+        self._schedule_next()
+
+    def discard_request(self, address: str, who: object) -> None:
+        """Remove a request."""
+        for lane, waiting in list(self._lanes.items()):
+            queue = waiting.get(address, {})
+            queue.pop(who, None)
+            if not queue:
+                waiting.pop(address, None)
+            if not waiting:
+                del self._lanes[lane]
+
+    def _schedule_next(self) -> None:
+        if self._lanes and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._run_next)
+
+    def _run_next(self) -> None:
+        self._scheduled = False
+        if not self._lanes:
+            return
+        act = self._pop_next()
+        self._schedule_next()
+        act()
+
+    def _pop_next(self) -> Callable[[], None]:
+        """Take the first out; its lane and its address go behind all others."""
+        lane, waiting = next(iter(self._lanes.items()))
+        del self._lanes[lane]
+        address, queue = next(iter(waiting.items()))
+        del waiting[address]
+        act = queue.pop(next(iter(queue)))
+        if queue:
+            waiting[address] = queue
+        if waiting:
+            self._lanes[lane] = waiting
+        return act

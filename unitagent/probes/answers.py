@@ -72,33 +72,33 @@ class Answers(Protocol):
     def answer_probe(self, probe: Probe) -> ProbeAnswer:
         """Answer one of ``PROBES``."""
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         """Return what ``/status`` shows."""
 
-    def report(self) -> dict[str, Any]:
+    def report_instance(self) -> dict[str, Any]:
         """Return what ``/status`` says of this instance alone."""
 
     def is_ready(self) -> bool:
         """Return whether the whole Unit serves."""
 
-    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+    def render_metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
         """Return Prometheus text, with what these ``processes`` of the workload use; None if that is not
         known.
         """
 
-    async def processes(self) -> Sequence[ProcessFields]:
+    async def list_processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses; the one answer that takes a while."""
 
-    def output(self, after: int) -> OutputFields:
+    def read_output(self, after: int) -> OutputFields:
         """Return what the workload wrote after this: what ``/logs`` shows, with the bytes of its parts."""
 
-    def identity(self) -> tuple[str, int, str]:
+    def get_identity(self) -> tuple[str, int, str]:
         """Return my Unit, my rank and my incarnation."""
 
-    def peers(self) -> Collection[str]:
+    def list_addresses(self) -> Collection[str]:
         """Return the addresses of all instances that are known."""
 
-    def dashboard(self) -> str:
+    def get_dashboard(self) -> str:
         """Return what the page at ``/`` shows: the ``unit``, the ``store``, or nothing: ``off``."""
 
 
@@ -133,7 +133,7 @@ def answer_request(answers: Answers, request: Request, keys: Keyring) -> Respons
     if probe is not None:
         return _answer_probe(name, answers.answer_probe(probe), check, request.query)
     if request.path == "/":
-        return answer_dashboard(answers.dashboard())
+        return answer_dashboard(answers.get_dashboard())
     if request.path == STATUS:
         return _answer_status(answers, request, keys)
     return make_text_response(404, "nothing here; paths: " + " ".join(PATHS))
@@ -184,7 +184,7 @@ def _flatten_reason(text: str) -> str:
 
 def _answer_status(answers: Answers, request: Request, keys: Keyring) -> Response:
     brief, nonce = request.brief, request.nonce
-    shown = {**answers.report(), "ready": answers.is_ready()} if brief else answers.status()
+    shown = {**answers.report_instance(), "ready": answers.is_ready()} if brief else answers.build_status()
     return make_signed_response(answers, shown, make_brief_question(nonce) if brief else nonce, nonce, keys)
 
 
@@ -197,7 +197,7 @@ def sign_response(
     answers: Answers, body: bytes, keys: Keyring, *, asked: str, nonce: str, kind: str = JSON
 ) -> Response:
     """Build a response of this content type that names its agent, with a proof if one is asked for."""
-    unit, rank, incarnation = answers.identity()
+    unit, rank, incarnation = answers.get_identity()
     headers = [(UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)]
     if keys and is_valid_nonce(nonce):
         headers.append(
@@ -284,41 +284,41 @@ class CachedAnswers:
         """Answer one of ``PROBES``, as of now."""
         return self._answers.answer_probe(probe)
 
-    def status(self) -> dict[str, Any]:
+    def build_status(self) -> dict[str, Any]:
         """Return what ``/status`` shows, or showed a moment ago."""
-        return self._get_cached("status", self._answers.status)
+        return self._get_cached("status", self._answers.build_status)
 
-    def report(self) -> dict[str, Any]:
+    def report_instance(self) -> dict[str, Any]:
         """Return what this instance says of itself alone, as of now: it is little."""
-        return self._answers.report()
+        return self._answers.report_instance()
 
     def is_ready(self) -> bool:
         """Return whether the whole Unit serves, as of now: peers act on it."""
         return self._answers.is_ready()
 
-    def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
+    def render_metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
         """Return Prometheus text, or that of a moment ago."""
-        return self._get_cached("metrics", lambda: self._answers.metrics(processes))
+        return self._get_cached("metrics", lambda: self._answers.render_metrics(processes))
 
-    async def processes(self) -> Sequence[ProcessFields]:
+    async def list_processes(self) -> Sequence[ProcessFields]:
         """Return what each process of the workload uses."""
-        return await self._answers.processes()
+        return await self._answers.list_processes()
 
-    def output(self, after: int) -> OutputFields:
+    def read_output(self, after: int) -> OutputFields:
         """Return what the workload wrote after this."""
-        return self._answers.output(after)
+        return self._answers.read_output(after)
 
-    def identity(self) -> tuple[str, int, str]:
+    def get_identity(self) -> tuple[str, int, str]:
         """Return the Unit, the rank and the incarnation."""
-        return self._answers.identity()
+        return self._answers.get_identity()
 
-    def dashboard(self) -> str:
+    def get_dashboard(self) -> str:
         """Return what the page at ``/`` shows."""
-        return self._answers.dashboard()
+        return self._answers.get_dashboard()
 
-    def peers(self) -> Collection[str]:
+    def list_addresses(self) -> Collection[str]:
         """Return the addresses of the Unit's instances, or those of a moment ago."""
-        return self._get_cached("peers", self._answers.peers)
+        return self._get_cached("peers", self._answers.list_addresses)
 
     def _get_cached(self, name: str, make: Callable[[], T]) -> T:
         now = time.monotonic()

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import h11
 
 from unitagent.core.probe_paths import LIVE
+from unitagent.probes.admission import Lane
 from unitagent.probes.answers import AGENT_CHECK_REQUEST, Response, make_text_response
-from unitagent.probes.fair_queue import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from unitagent.probes.admission import Client, ClientTable
-    from unitagent.probes.fair_queue import FairQueue
+    from unitagent.probes.admission import Client, ClientTable, FairQueue
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class ProbeConnection(asyncio.Protocol):
         queue: FairQueue,
         agent_line: Callable[[], bytes],
     ) -> None:
-        self._answer_request = answer_request
+        self._answer_call = answer_request
         self._client, self._clients, self._queue = client, clients, queue
         self._agent_line = agent_line
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEADER)
@@ -87,8 +86,8 @@ class ProbeConnection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """Release its place, its turn and its timer."""
-        self._clients.remove(self._client)
-        self._queue.discard(self._client.origin.party, self)
+        self._clients.remove_client(self._client)
+        self._queue.discard_request(self._client.origin.party, self)
         self._cancel_deadline()
         if self._pending is not None:
             self._pending.cancel()
@@ -125,7 +124,7 @@ class ProbeConnection(asyncio.Protocol):
                 self._read_request, Lane.LIVENESS if begun.startswith(_LIVENESS) else Lane.OTHER
             )
         else:
-            self._queue.enqueue(self._client.origin.party, self, self._read_request)
+            self._queue.enqueue_request(self._client.origin.party, self, self._read_request)
 
     def _wait_for_turn(self, act: Callable[[], None], lane: Lane) -> None:
         """Wait for a turn with a whole request, which makes others leave first if places are short."""
@@ -134,7 +133,7 @@ class ProbeConnection(asyncio.Protocol):
         own = (
             self._client.own and lane is not Lane.LIVENESS
         )  # so a crowd on this host cannot delay its probes
-        self._queue.enqueue(self._client.origin.party, self, act, Lane.OWN if own else lane)
+        self._queue.enqueue_request(self._client.origin.party, self, act, Lane.OWN if own else lane)
 
     def _read_request(self) -> None:
         """Read one request, or the part of it that has arrived."""
@@ -144,7 +143,7 @@ class ProbeConnection(asyncio.Protocol):
         try:
             while (event := self._http.next_event()) not in (h11.NEED_DATA, h11.PAUSED):
                 if isinstance(event, h11.Request):
-                    self._answer(event)
+                    self._answer_request(event)
         except h11.RemoteProtocolError as error:
             _log.debug("%s", error)
             self._write_response(_MALFORMED)
@@ -153,9 +152,9 @@ class ProbeConnection(asyncio.Protocol):
             self._transport.resume_reading()
         self._begin_next()
 
-    def _answer(self, request: h11.Request) -> None:
+    def _answer_request(self, request: h11.Request) -> None:
         self._request = request
-        response = self._answer_request(request, own=self._client.own)
+        response = self._answer_call(request, own=self._client.own)
         if isinstance(response, Response):
             self._write_response(response)
         else:
@@ -170,7 +169,7 @@ class ProbeConnection(asyncio.Protocol):
             self._write_response(answer)
             self._begin_next()
 
-        self._queue.enqueue(self._client.origin.party, self, write)
+        self._queue.enqueue_request(self._client.origin.party, self, write)
 
     def _write_response(self, response: Response) -> None:
         """Write a response, and close the connection after the last one; abort it when h11 allows none."""

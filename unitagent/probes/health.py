@@ -130,20 +130,20 @@ class _Pulse:
         self._loop = asyncio.get_running_loop()
 
     def __enter__(self) -> Self:
-        self._schedule()
+        self._schedule_beat()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
         self._note_delay()
 
-    def _schedule(self) -> None:
+    def _schedule_beat(self) -> None:
         self._due = self._loop.time() + _PULSE
-        self._timer = self._loop.call_at(self._due, self._beat)
+        self._timer = self._loop.call_at(self._due, self._note_beat)
 
-    def _beat(self) -> None:
+    def _note_beat(self) -> None:
         self._note_delay()
-        self._schedule()
+        self._schedule_beat()
 
     def _note_delay(self) -> None:
         self.stood_still = self.stood_still or self._loop.time() - self._due > _STANDSTILL
@@ -214,7 +214,7 @@ class HealthProbe:
     async def _send_warm_up(self, warm_up: WarmUp) -> None:
         """Send it, and report meanwhile what is waited for."""
         self._report_probe(FailedProbe(warm_up.words, "warming up", answered=False))
-        await warm_up.send(asyncio.get_running_loop().time() - self._started)
+        await warm_up.send_request(asyncio.get_running_loop().time() - self._started)
         self._report_probe(FailedProbe(warm_up.words, ""))
 
     async def _watch_health(self, question: ProbeSpec, *, fatal: bool) -> None:

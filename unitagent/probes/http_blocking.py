@@ -14,7 +14,7 @@ from unitagent.probes.http_client import AbortableSocket, FetchedPage, FetchErro
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the caller chose whom to trust
 
 
-def send(request: FetchRequest, abortable: AbortableSocket) -> FetchedPage:
+def send_request(request: FetchRequest, abortable: AbortableSocket) -> FetchedPage:
     """Ask once; blocks at most a little longer than the timeout for each byte, or until it is aborted.
 
     Raises:
@@ -72,7 +72,7 @@ def _make_connection_class(base: type[Any], abortable: AbortableSocket) -> type[
     class AbortableConnection(base):  # type: ignore[misc]
         def connect(self) -> None:
             super().connect()
-            abortable.attach(self.sock)
+            abortable.attach_connection(self.sock)
 
     return AbortableConnection
 

@@ -39,13 +39,13 @@ class AbortableSocket:
     _aborted: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def attach(self, connected: socket.socket) -> None:
+    def attach_connection(self, connected: socket.socket) -> None:
         """Take the socket of a connection just made."""
         with self._lock:
             self._sockets.append(connected)
             self._shut_down_if_aborted()
 
-    def abort(self) -> None:
+    def abort_connection(self) -> None:
         """End the connection, now or as soon as it is made."""
         with self._lock:
             self._aborted = True
@@ -86,9 +86,9 @@ async def fetch_url(request: FetchRequest) -> FetchedPage:
     connected = AbortableSocket()
 
     def fetch() -> FetchedPage:
-        from unitagent.probes.http_blocking import send  # noqa: PLC0415 (6 MiB; most ranks never ask)
+        from unitagent.probes.http_blocking import send_request  # noqa: PLC0415 (6 MiB; most ranks never ask)
 
-        return send(request, connected)
+        return send_request(request, connected)
 
     try:
         async with asyncio.timeout(request.timeout):
@@ -98,4 +98,4 @@ async def fetch_url(request: FetchRequest) -> FetchedPage:
     except OSError as error:  # no thread is available
         raise FetchError(error.strerror or str(error)) from None
     finally:
-        connected.abort()
+        connected.abort_connection()

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent import __version__
 from unitagent.core.model import InstanceState, Phase
+from unitagent.core.state import State
+from unitagent.core.status import measure_recovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
     from unitagent.core.model import Reason
+
 
 STAGES = ("detect", "stop", "barrier", "start", "ready", "total")
 BUCKETS = (
@@ -42,7 +45,7 @@ class Histogram:
         self._counts = [0] * (len(limits) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
+    def observe_duration(self, seconds: float) -> None:
         """Count one duration."""
         self._counts[bisect_left(self.limits, seconds)] += 1
         self.total += seconds
@@ -111,14 +114,14 @@ class Metrics:
 
     def observe_recovery(self, total: float, stages: Mapping[str, float | None] | None = None) -> None:
         """Count a recovery that took ``total`` seconds, and what each of its stages took."""
-        self._recoveries.observe(total)
+        self._recoveries.observe_duration(total)
         for stage, seconds in (stages or {}).items():
             if seconds is not None and stage != "total":
                 self._stages[(stage,)] = self._stages.get((stage,), 0.0) + seconds
 
     def observe_exchange(self, seconds: float) -> None:
         """Count an exchange with the store that was answered after so many seconds."""
-        self._exchanges.observe(seconds)
+        self._exchanges.observe_duration(seconds)
 
     def observe_failed_check(self) -> None:
         """Count a failed health check of the workload."""
@@ -136,7 +139,7 @@ class Metrics:
         """Remember when the store last answered, in seconds of the monotonic clock."""
         self._store_contact = now
 
-    def render(self, status: Mapping[str, Any], now: float, gauges: Gauges | None = None) -> bytes:
+    def render_text(self, status: Mapping[str, Any], now: float, gauges: Gauges | None = None) -> bytes:
         """Return everything as Prometheus text (format 0.0.4); ``now`` is of the same clock as contacts."""
         from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # noqa: PLC0415
 
@@ -247,7 +250,7 @@ class Metrics:
         yield _make_number("store_last_contact_seconds", "Time since the store last answered.", age)
 
     def _collect_usage(self, processes: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
-        self._cpu.advance({each["pid"]: each["cpu_seconds"] for each in processes})
+        self._cpu.add_usage({each["pid"]: each["cpu_seconds"] for each in processes})
         yield _make_number(
             "workload_processes", "Processes of the workload on this instance.", len(processes)
         )
@@ -285,7 +288,7 @@ class CpuCounter:
         self.total = 0.0
         self._last: Mapping[int, float] = {}
 
-    def advance(self, seconds: Mapping[int, float]) -> None:
+    def add_usage(self, seconds: Mapping[int, float]) -> None:
         """Add what each process (by pid) has used since the last time, or since its start."""
         for pid, used in seconds.items():
             before = self._last.get(pid, 0.0)
@@ -338,3 +341,12 @@ def _make_counter(name: str, help_text: str, counts: Mapping[Any, float], *label
     for values, count in sorted(counts.items()):
         family.add_metric(values, count)
     return family
+
+
+def record_metrics(metrics: Metrics, before: State, now: State) -> None:
+    """Count a restart, and record the duration of a recovery that has just finished."""
+    failure, marks = now.recovery.failure, now.recovery.timestamps
+    if now.recovery.counted_generation != before.recovery.counted_generation and failure is not None:
+        metrics.observe_restart(failure.reason, None if failure.requested else failure.rank)
+    if marks.ready is not None and before.recovery.timestamps.ready is None and marks.failed is not None:
+        metrics.observe_recovery(marks.detect + marks.ready - marks.failed, measure_recovery(now))

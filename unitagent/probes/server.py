@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import ConfigurationError
 from unitagent.probes import answers
-from unitagent.probes.admission import Acceptor, Client, ClientTable, compute_connection_limit
+from unitagent.probes.admission import Acceptor, Client, ClientTable, FairQueue, compute_connection_limit
 from unitagent.probes.answer_signature import (
     BRIEF_HEADER,
     CHALLENGE_HEADER,
@@ -43,7 +43,6 @@ from unitagent.probes.answers import (
     make_signed_response,
     make_text_response,
 )
-from unitagent.probes.fair_queue import FairQueue
 from unitagent.probes.process_sampler import ProcessSampler
 from unitagent.probes.unit_list import UnitAnswers
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal
@@ -88,9 +87,9 @@ class ProbeServer:
         self._hosts = hosts or AllowedHosts()
         self._answers = CachedAnswers(answers)
         self._units = units
-        self._processes = ProcessSampler(answers.processes)
+        self._processes = ProcessSampler(answers.list_processes)
         self._keys = keys if keys is not None else Keyring()
-        self._clients = ClientTable(compute_connection_limit(size), self._answers.peers)
+        self._clients = ClientTable(compute_connection_limit(size), self._answers.list_addresses)
         self._queue = FairQueue()
         self._evidence = evidence
         self._pages: EvidencePages | None = None
@@ -106,7 +105,7 @@ class ProbeServer:
         """
         listener = await _open_listener(host, port)
         self._acceptor = Acceptor(listener, self._clients, self._make_connection)
-        self._acceptor.open()
+        self._acceptor.open_listener()
         return int(listener.getsockname()[1])
 
     async def stop(self) -> None:
@@ -192,7 +191,7 @@ class ProbeServer:
             async with asyncio.timeout(_SAMPLE_TIMEOUT):
                 processes = await self._sample_processes()
         try:
-            return Response(200, self._answers.metrics(processes), PROMETHEUS)
+            return Response(200, self._answers.render_metrics(processes), PROMETHEUS)
         except Exception:  # noqa: BLE001 (whatever fails here, the agent goes on)
             return _report_failure("the metrics could not be written")
 

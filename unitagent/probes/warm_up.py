@@ -43,7 +43,7 @@ class WarmUp(Struct, frozen=True, kw_only=True):
         """What is asked, without a password."""
         return f"{'GET' if self.body is None else 'POST'} {redaction.redact_url(self.url)}"
 
-    async def send(self, age: float) -> None:
+    async def send_request(self, age: float) -> None:
         """Send it to a workload that was started so many seconds ago, and log what came of it."""
         loop = asyncio.get_running_loop()
         limit = min(self.seconds, (self.startup - age) / 2) if self.startup else self.seconds

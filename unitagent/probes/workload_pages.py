@@ -99,7 +99,7 @@ class ReaderGate:
         if not self._keys:
             return None if own else make_text_response(403, self._foreign)
         newest = self._renew_challenge()
-        unit, rank, incarnation = self._answers.identity()
+        unit, rank, incarnation = self._answers.get_identity()
         if not (request.proof and request.challenge in self._challenges and is_valid_nonce(request.nonce)):
             named = (UNIT_HEADER, unit), (RANK_HEADER, str(rank)), (INCARNATION_HEADER, incarnation)
             scheme = ("WWW-Authenticate", "Unitagent")
@@ -140,7 +140,7 @@ class LogAnswers:
 
     async def _read_page(self, after: int) -> OutputFields:
         async with self._turn:
-            page = self._answers.output(after)
+            page = self._answers.read_output(after)
             began = time.monotonic()
             parts = await run_in_daemon_thread(lambda: list(map(_show_part, page["parts"])))
             await asyncio.sleep(_REST * (time.monotonic() - began))
@@ -190,22 +190,26 @@ class EvidencePages:
         match = _FILE.fullmatch(request.path)
         try:
             async with asyncio.timeout(_TIMEOUT):
-                body, kind = await (self._read_file(*match.groups()) if match else self._list(request.path))
+                body, kind = await (
+                    self._read_file(*match.groups()) if match else self._list_evidence(request.path)
+                )
         except (TimeoutError, OSError):
             return make_text_response(503, "the disk does not answer; try again")
         if body is None:
             return make_text_response(404, "no such evidence; /evidence lists it")
         return sign_response(self._answers, body, self._keys, asked=question, nonce=request.nonce, kind=kind)
 
-    async def _list(self, path: str) -> tuple[bytes | None, str]:
+    async def _list_evidence(self, path: str) -> tuple[bytes | None, str]:
         if path != "/evidence":
             return None, JSON
-        return msgspec.json.encode(await self._read(self._source.list_collections)), JSON
+        return msgspec.json.encode(await self._read_evidence(self._source.list_collections)), JSON
 
     async def _read_file(self, collection: str, file: str, offset: str) -> tuple[bytes | None, str]:
-        return await self._read(lambda: self._source.read_piece(collection, file, int(offset))), _BINARY
+        return await self._read_evidence(
+            lambda: self._source.read_piece(collection, file, int(offset))
+        ), _BINARY
 
-    async def _read(self, call: Callable[[], T]) -> T:
+    async def _read_evidence(self, call: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         self._reading += 1
 

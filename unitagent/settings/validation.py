@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unitagent import setting_parsers
 from unitagent.core import timing
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 from unitagent.settings.variables import AUTO_KEEPER, VARIABLES
 from unitagent.system.limits import MAX_PORT
 

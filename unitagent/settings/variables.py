@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal
 
 from unitagent import setting_parsers
-from unitagent.core.model import Mode, Restart
+from unitagent.core.config import Mode, Restart
 from unitagent.core.timing import Timing
 from unitagent.frameworks import FRAMEWORKS
 from unitagent.system import redaction
@@ -154,7 +154,7 @@ MODE = _one_of(*Mode, parse=lambda text: Mode(text.lower()))
 RESTART = _one_of(*Restart, parse=lambda text: Restart(text.lower()))
 
 
-def _variable(
+def _declare_variable(
     group: str,
     name: str,
     kind: ValueType,
@@ -170,7 +170,7 @@ def _variable(
 
 
 _identity, _network, _store, _restarts, _timing, _workload, _output = (
-    partial(_variable, group)
+    partial(_declare_variable, group)
     for group in ("identity", "network", "store", "restarts", "timing", "workload", "output")
 )
 
@@ -488,7 +488,7 @@ class Settings:
     @property
     def timing(self) -> Timing:
         """All durations of the protocol that follow from lease and heartbeat."""
-        return Timing.of(self.lease, self.heartbeat)
+        return Timing.from_lease(self.lease, self.heartbeat)
 
 
 FIELDS: dict[str, Variable] = {

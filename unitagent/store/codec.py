@@ -210,7 +210,7 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "next_port": 0 <= record.next_port <= MAX_PORT,
         "tenure": 0 <= record.tenure <= MAX_EXACT,
         "edition": 0 <= record.edition <= MAX_EXACT,
-        "begun": 0 <= record.begun <= MAX_GENERATION,
+        "begun": 0 <= record.predecessor_generation <= MAX_GENERATION,
         "order": 0 <= record.order <= MAX_EXACT,
         "pause": record.pause is None or _is_valid_pause(record.pause),
         "restarts": 0 <= record.restarts <= MAX_EXACT,
@@ -223,8 +223,8 @@ def find_invalid_field(record: Record, *, needs_port: bool) -> str:
         "lease": 0 <= record.lease <= MAX_SECONDS,
         "pid": record.pid is None or 0 < record.pid <= _MAX_PID,
         "exit_code": record.exit_code is None or 0 <= record.exit_code <= _MAX_STATUS,
-        "trouble": _is_text(record.trouble, _LONGEST_TEXT),
-        "trouble_at": 0 <= record.trouble_at <= _LAST_DAY,
+        "trouble": _is_text(record.failed_check, _LONGEST_TEXT),
+        "trouble_at": 0 <= record.failed_check_since <= _LAST_DAY,
         "lost": all(0 <= rank < record.size for rank in record.lost),
         "charges": all(
             0 <= one.generation <= MAX_GENERATION and 0 <= one.at <= _LAST_DAY for one in record.charges

@@ -147,7 +147,7 @@ class EmbeddedServer:
         self._output = -1
         self.pid = 0
 
-    def spawn(self) -> int:
+    def spawn_server(self) -> int:
         """Start a server and return its pid, which is the caller's to reap.
 
         Raises:

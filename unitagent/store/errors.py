@@ -1,6 +1,7 @@
 """Describe a failure of the store in one sentence that says what to do and contains no secret.
 
-Errors of the server are recognized by their code, the first word of an error reply.
+Errors of the server are recognized by their code, the first word of an error reply. Warnings about
+what the store contains are given once (:class:`LimitedWarnings`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ipaddress
 import os
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from redis.exceptions import RedisError
@@ -20,6 +22,8 @@ from unitagent.store.address import StoreKind
 from unitagent.store.connection import find_pending_lookup
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from unitagent.store.address import StoreLocation
 
 
@@ -260,3 +264,38 @@ def _describe_os_error(error: OSError) -> str:
         return os.strerror(error.errno)
     words = getattr(error, "verify_message", None) or error.strerror or error
     return str(words or type(error).__name__)[:_MAX_QUOTED]
+
+
+MOST_WARNINGS = 100  # so that garbage in the store cannot flood the log
+HOUR = 3600.0  # seconds
+
+
+class LimitedWarnings:
+    """Passes on each warning once; after ``MOST_WARNINGS`` of them only their number, once an hour."""
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._warn = say
+        self._clock = clock
+        self._already_warned: set[str] = set()
+        self._more = 0
+        self._counted = 0.0  # since when
+
+    def warn_once(self, text: str, about: str = "") -> None:
+        """Warn, unless this, or another warning about the same thing, was given before."""
+        about = about or text
+        if about in self._already_warned:
+            return
+        if len(self._already_warned) < MOST_WARNINGS:
+            self._already_warned.add(about)
+            self._counted = self._clock()
+            self._warn(text)
+        else:
+            self._count_suppressed(text)
+
+    def _count_suppressed(self, text: str) -> None:
+        self._more += 1
+        passed = self._clock() - self._counted
+        if passed >= HOUR:
+            within = f"{passed / 60:.0f} minutes"
+            self._warn(f"{self._more} more warnings about the store in {within}, the last one: {text}")
+            self._more, self._counted = 0, self._clock()

@@ -43,7 +43,7 @@ class EvidenceIndex:
 
     def __init__(self, unit: str, url: str | LocationSource, *, timeout: float) -> None:
         self._names = KeyNames(unit)
-        self._connection = StoreConnection(url, self._names.board, timeout)
+        self._connection = StoreConnection(url, self._names.membership_table, timeout)
 
     async def put_entry(self, generation: int, rank: int, entry: bytes) -> int:
         """Store what a rank has collected, and return how many ranks have; an entry longer than
@@ -57,12 +57,12 @@ class EvidenceIndex:
 
     async def read_entries(self, generation: int) -> Entries:
         """Return the entries of a generation by rank."""
-        found, entries = await self._read_key(self._names.evidence(generation))
+        found, entries = await self._read_key(self._names.name_evidence(generation))
         return entries if found == generation else {}
 
     async def read_all(self) -> dict[int, Entries]:
         """Return the entries of all generations that are kept, by generation and rank."""
-        slots = [await self._read_key(self._names.evidence(slot)) for slot in range(KEPT_EVIDENCE)]
+        slots = [await self._read_key(self._names.name_evidence(slot)) for slot in range(KEPT_EVIDENCE)]
         return {generation: entries for generation, entries in sorted(slots) if entries}
 
     async def explain_failure(self, generation: int, clause: str) -> bool:
@@ -71,8 +71,8 @@ class EvidenceIndex:
         It does not if the failure of a later generation has taken its place.
         """
         for _ in range(_TRIES):
-            raw = await self._connection.execute(
-                lambda connection: send_command(connection, "HGET", self._names.board, "failure")
+            raw = await self._connection.execute_operation(
+                lambda connection: send_command(connection, "HGET", self._names.membership_table, "failure")
             )
             failure = codec.decode_failure(raw or b"")
             if failure is None or failure.generation != generation:
@@ -86,9 +86,9 @@ class EvidenceIndex:
 
     async def _replace_failure(self, raw: bytes, longer: bytes) -> bool:
         return bool(
-            await self._connection.execute(
+            await self._connection.execute_operation(
                 lambda connection: scripts.run_script(
-                    connection, scripts.EXPLAIN, 1, self._names.board, raw, longer
+                    connection, scripts.EXPLAIN, 1, self._names.membership_table, raw, longer
                 )
             )
         )
@@ -98,9 +98,9 @@ class EvidenceIndex:
         await self._connection.close()
 
     async def _run_script(self, generation: int, rank: int | bytes, entry: bytes) -> int:
-        key = self._names.evidence(generation)
+        key = self._names.name_evidence(generation)
         return int(
-            await self._connection.execute(
+            await self._connection.execute_operation(
                 lambda connection: scripts.run_script(
                     connection, scripts.EVIDENCE, 1, key, generation, rank, entry
                 )
@@ -108,7 +108,9 @@ class EvidenceIndex:
         )
 
     async def _read_key(self, key: str) -> tuple[int, Entries]:
-        flat = await self._connection.execute(lambda connection: send_command(connection, "HGETALL", key))
+        flat = await self._connection.execute_operation(
+            lambda connection: send_command(connection, "HGETALL", key)
+        )
         fields = scripts.pair_up(list(flat))
         return codec.decode_number(fields.get(b"generation", b"")), dict(_select_entries(fields))
 

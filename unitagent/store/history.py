@@ -15,9 +15,9 @@ from redis.exceptions import ResponseError
 
 from unitagent.store import codec, scripts
 from unitagent.store.connection import send_command
+from unitagent.store.errors import LimitedWarnings
 from unitagent.store.keys import KEPT_EVENTS, KeyNames
 from unitagent.store.store_connection import StoreConnection
-from unitagent.store.unit_view import LimitedWarnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,9 +72,9 @@ class UnitHistory:
         self._connection = StoreConnection(url, self._key, timeout)
         self._warnings = LimitedWarnings(warn)
 
-    async def add(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
+    async def add_events(self, events: Sequence[HistoryEvent], clock: Callable[[], float]) -> None:
         """Append events; ``clock`` is the one that they were dated by, asked when they are sent."""
-        kind = await self._connection.execute(
+        kind = await self._connection.execute_operation(
             lambda connection: _run_append(connection, self._key, events, clock)
         )
         if kind:
@@ -82,15 +82,19 @@ class UnitHistory:
 
     async def read(self, after: bytes = b"") -> HistoryPage:
         """Read what follows a page's last event; from the beginning without one."""
-        return await self._connection.execute(lambda connection: self._read_page(connection, after))
+        return await self._connection.execute_operation(lambda connection: self._read_page(connection, after))
 
     async def read_latest(self, count: int) -> HistoryPage:
         """Read the last events, as many as ``count``."""
-        return await self._connection.execute(lambda connection: self._read_backwards(connection, count))
+        return await self._connection.execute_operation(
+            lambda connection: self._read_backwards(connection, count)
+        )
 
-    async def holds(self, entry: bytes) -> bool:
+    async def holds_entry(self, entry: bytes) -> bool:
         """Whether a page's last event is still there: a store that came back empty has none of them."""
-        return await self._connection.execute(lambda connection: self._holds_entry(connection, entry))
+        return await self._connection.execute_operation(
+            lambda connection: self._holds_entry(connection, entry)
+        )
 
     async def close(self) -> None:
         """Close the connection; the history can be used again afterwards."""

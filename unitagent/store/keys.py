@@ -28,7 +28,7 @@ class KeyNames(Struct, frozen=True):
     unit: str
 
     @property
-    def board(self) -> str:
+    def membership_table(self) -> str:
         """A hash: records, holders, beats, generation, first failure, order."""
         return f"unitagent:{{{self.unit}}}:board"
 
@@ -38,7 +38,7 @@ class KeyNames(Struct, frozen=True):
         return f"unitagent:{{{self.unit}}}:changes"
 
     @property
-    def look(self) -> str:
+    def wakeup_channel(self) -> str:
         """The channel on which agents say "look"."""
         return f"unitagent:{{{self.unit}}}:look"
 
@@ -52,10 +52,10 @@ class KeyNames(Struct, frozen=True):
         """A hash: number -> the spare that stands by there."""
         return f"unitagent:{{{self.unit}}}:spares"
 
-    def output(self, generation: int) -> str:
+    def name_output(self, generation: int) -> str:
         """A place for a generation's last output, that it shares with older ones."""
         return f"unitagent:{{{self.unit}}}:output:{generation % KEPT_OUTPUTS}"
 
-    def evidence(self, generation: int) -> str:
+    def name_evidence(self, generation: int) -> str:
         """A hash: rank -> evidence of a generation; the key is reused after ``KEPT_EVIDENCE`` ones."""
         return f"unitagent:{{{self.unit}}}:evidence:{generation % KEPT_EVIDENCE}"

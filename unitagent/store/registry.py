@@ -21,11 +21,11 @@ import msgspec
 from unitagent.store import codec, scripts
 from unitagent.store.codec import SignatureMatch, check_signature, sign_value
 from unitagent.store.connection import send_command
+from unitagent.store.errors import LimitedWarnings
 from unitagent.store.keys import REGISTRY
 from unitagent.store.protocol import Endpoint, RegistryRecord, RegistrySnapshot
 from unitagent.store.scripts import Argument, pair_up
 from unitagent.store.store_connection import StoreConnection
-from unitagent.store.unit_view import LimitedWarnings
 from unitagent.system.keyring import Keyring, SealKind
 
 if TYPE_CHECKING:
@@ -76,12 +76,14 @@ class Registry:
     async def announce_endpoint(self, entry: Endpoint, *, first: bool = False) -> None:
         """Publish an endpoint; the ``first`` time also remove rows that are older than a day."""
         if self._ahead is None:
-            self._set_clock(await self._connection.execute(_read_server_clock))
+            self._set_clock(await self._connection.execute_operation(_read_server_clock))
         entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
         text = sign_value(self._keys, SealKind.ENTRY, entry.unit, msgspec.json.encode(entry))
         lasts = int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
-        self._set_clock(await self._connection.execute(lambda connection: _run_announce(connection, words)))
+        self._set_clock(
+            await self._connection.execute_operation(lambda connection: _run_announce(connection, words))
+        )
 
     def _set_clock(self, milliseconds: int) -> None:
         self._ahead = milliseconds / 1000 - time.monotonic()
@@ -89,15 +91,17 @@ class Registry:
     async def withdraw_endpoint(self, unit: str, incarnation: str) -> None:
         """Remove a Unit's row, unless another agent has written it."""
         words = (unit, incarnation, 0, 0, b"", 0)
-        await self._connection.execute(lambda connection: _run_announce(connection, words))
+        await self._connection.execute_operation(lambda connection: _run_announce(connection, words))
 
     async def read(self) -> RegistrySnapshot:
         """Read all lines, and what time it is there."""
         if self._edition != self._keys.edition:
             self._edition = self._keys.edition
-            self._lines.forget()
+            self._lines.forget_all()
         known = self._lines.names
-        now, lines = await self._connection.execute(lambda connection: _read_rows(connection, known))
+        now, lines = await self._connection.execute_operation(
+            lambda connection: _read_rows(connection, known)
+        )
         read = await self._lines.read(lines, self._decode_row)
         registry = {record.entry.unit: record for record in read if record is not None}
         return RegistrySnapshot(now, registry, proven=bool(self._keys))
@@ -164,7 +168,7 @@ class RowCache(Generic[T]):
         """Whose lines were read the last time, and meant something."""
         return [name for name, (_, meaning) in self._read.items() if meaning is not None]
 
-    def forget(self) -> None:
+    def forget_all(self) -> None:
         """Read each line again next time."""
         self._read.clear()
 

@@ -75,11 +75,11 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
         """Return the number of keys, the keys and the arguments of an agent's exchange."""
         judge = [] if self.rank is None else [self.rank]
         return (
-            *(3, keys.board, keys.changes, keys.history, "" if self.rank is None else self.rank),
+            *(3, keys.membership_table, keys.changes, keys.history, "" if self.rank is None else self.rank),
             *(self.incarnation, self.count, b"" if self.rank is None else self.record),
             *(request.take, request.seen, max(0, request.generation)),
             codec.encode_failure(request.failure) if request.failure else b"",
-            *(b"", int(request.notify), self.since, self.epoch, keys.look),
+            *(b"", int(request.notify), self.since, self.epoch, keys.wakeup_channel),
             *(request.record.order if request.record else 0, self.size, self.digest),
             *dict.fromkeys([*request.judge, *judge]),
         )
@@ -88,8 +88,8 @@ class ExchangeCall(Struct, frozen=True, kw_only=True):
 def build_order_arguments(keys: KeyNames, order: Order) -> tuple[Argument, ...]:
     """Return the same arguments for an operator, who stores an order, wakes all up, and reads no records."""
     encoded = codec.encode_value(order)
-    own = (3, keys.board, keys.changes, keys.history)
-    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", encoded, 1, 0, b"", keys.look, 0, 0, b"")
+    own = (3, keys.membership_table, keys.changes, keys.history)
+    return (*own, b"", b"", 0, b"", b"", 0, 0, b"", encoded, 1, 0, b"", keys.wakeup_channel, 0, 0, b"")
 
 
 class ExchangeAnswer(Struct, frozen=True):

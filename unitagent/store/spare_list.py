@@ -46,7 +46,7 @@ class UnitSpares:
         self._unit, self._size = unit, size
         self._names = KeyNames(unit)
         self._keys = keys if keys is not None else Keyring()
-        self._connection = StoreConnection(url, self._names.board, timeout)
+        self._connection = StoreConnection(url, self._names.membership_table, timeout)
 
     async def put(self, mine: Standby, lease: float) -> tuple[Standby, ...]:
         """Write my line, unless another one has written there within ``lease`` seconds; return all lines."""
@@ -69,7 +69,7 @@ class UnitSpares:
         self, number: int | str, incarnation: str, line: bytes, fresh: float
     ) -> tuple[Standby, ...]:
         words = (self._size, MAX_SPARES, number, incarnation, line, round(1000 * fresh))
-        flat = await self._connection.execute(
+        flat = await self._connection.execute_operation(
             lambda connection: scripts.run_script(connection, scripts.SPARES, 1, self._names.spares, *words)
         )
         return tuple(self._decode_lines(flat))

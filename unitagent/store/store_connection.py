@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from unitagent.errors import StoreError
     from unitagent.store.address import LocationSource
-    from unitagent.store.unit_view import LimitedWarnings
+    from unitagent.store.errors import LimitedWarnings
 
 T = TypeVar("T")
 _TRIES = 6  # that begin within the timeout
@@ -68,7 +68,7 @@ class StoreConnection:
         self._tried: list[AbstractConnection] = []  # for the operation under way
         self._spoken = False  # an operation was answered once
 
-    async def execute(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
+    async def execute_operation(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
         """Run one operation within the timeout. It must be idempotent: it may run twice.
 
         Raises:

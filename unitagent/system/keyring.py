@@ -37,9 +37,9 @@ class Keyring:
         self.signing: tuple[str, ...] = ()
         self.passwords: tuple[str, ...] = ()
         self.edition = 0
-        self.replace(secrets)
+        self.replace_secrets(secrets)
 
-    def replace(self, secrets: Iterable[str]) -> bool:
+    def replace_secrets(self, secrets: Iterable[str]) -> bool:
         """Accept these from now on, and no others; returns whether that is a change."""
         each = tuple(dict.fromkeys(secrets))
         signing = tuple(map(derive_signing_key, each))

@@ -41,10 +41,10 @@ def read_mounts(file: Path = MOUNTS) -> Iterator[Mount]:
     """
     for line in file.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         if found := _LINE.match(line):
-            yield Mount(*map(_unescape, found.groups()))
+            yield Mount(*map(_unescape_word, found.groups()))
 
 
-def _unescape(word: str) -> str:
+def _unescape_word(word: str) -> str:
     return _ESCAPE.sub(lambda octal: chr(int(octal[1], 8)), word)
 
 

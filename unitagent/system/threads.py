@@ -78,12 +78,12 @@ def _run_work(work: Callable[[], T], done: asyncio.Future[T]) -> None:
     try:
         result = work()
     except Exception as error:  # noqa: BLE001  # it belongs to the caller, whatever it is
-        _settle(done, done.set_exception, error)
+        _settle_future(done, done.set_exception, error)
     else:
-        _settle(done, done.set_result, result)
+        _settle_future(done, done.set_result, result)
 
 
-def _settle(done: asyncio.Future[T], setter: Callable[..., None], value: object) -> None:
+def _settle_future(done: asyncio.Future[T], setter: Callable[..., None], value: object) -> None:
     def settle() -> None:
         if not done.done():
             setter(value)

@@ -47,7 +47,7 @@ class ExecProbe:
         When cancelled or out of time, it is killed with its whole process group.
         """
         try:
-            pid, ended = self._spawn()
+            pid, ended = self._spawn_probe()
         except (CommandError, OSError, ValueError) as error:
             return f"cannot run {self.argv[0]}: {error}"
         try:
@@ -59,10 +59,10 @@ class ExecProbe:
             if not ended.done():  # once it is reaped, its group id may belong to another process
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
-        return "" if how.status == 0 else f"{self.argv[0]} {how.describe()}"
+        return "" if how.status == 0 else f"{self.argv[0]} {how.describe_exit()}"
 
     @working_directory.in_start_directory()
-    def _spawn(self) -> tuple[int, asyncio.Future[Exit]]:
+    def _spawn_probe(self) -> tuple[int, asyncio.Future[Exit]]:
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         pid = os.posix_spawn(
             command.locate_program(self.argv[0], self.env),

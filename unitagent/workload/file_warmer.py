@@ -64,7 +64,7 @@ class Progress:
     seconds: float = 0.0
     reason: str = ""
 
-    def describe(self) -> str:
+    def describe_progress(self) -> str:
         """Say it in one sentence."""
         size = f"{self.total / _GIB:.1f} GiB in {self.files} files"
         kept = (
@@ -94,7 +94,7 @@ class Progress:
             "resident_bytes": self.resident,
             "seconds": round(self.seconds, 3),
             "reason": self.reason or None,
-            "message": self.describe(),
+            "message": self.describe_progress(),
         }
 
 
@@ -129,12 +129,12 @@ class FileWarmer:
         try:
             start_daemon_thread(self._run, "warm-files")
         except OSError as error:
-            self._end(WarmingState.FAILED, str(error.strerror))
+            self._end_warming(WarmingState.FAILED, str(error.strerror))
 
     def stop(self, reason: str) -> None:
         """End soon: each reader finishes its chunk."""
         if self._progress.state is WarmingState.READING and not self._stop.is_set():
-            self._update(reason=reason)
+            self._update_progress(reason=reason)
             self._stop.set()
 
     def _run(self) -> None:
@@ -142,23 +142,23 @@ class FileWarmer:
             self._read_all(dict(find_files(self._paths)))
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
-            self._end(WarmingState.FAILED, f"{error.strerror}{where}")
+            self._end_warming(WarmingState.FAILED, f"{error.strerror}{where}")
 
     def _read_all(self, sizes: dict[str, int]) -> None:
-        self._update(files=len(sizes), total=sum(sizes.values()))
+        self._update_progress(files=len(sizes), total=sum(sizes.values()))
         if reason := explain_refusal(sizes, self._available()):
-            self._end(WarmingState.REFUSED, reason)
+            self._end_warming(WarmingState.REFUSED, reason)
             return
-        self._chunks = _split(sizes)
+        self._chunks = _split_files(sizes)
         sink = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         try:
             self._share_work(sink)
         finally:
             os.close(sink)
-        self._update(resident=count_resident(sizes))
+        self._update_progress(resident=count_resident(sizes))
         unfinished = self._stop.is_set() and self._progress.read < self._progress.total
         state = WarmingState.STOPPED if unfinished or self._progress.reason else WarmingState.DONE
-        self._end(state, self._progress.reason)
+        self._end_warming(state, self._progress.reason)
 
     def _share_work(self, sink: int) -> None:
         """Read with several threads, of which this is one; with fewer where the machine has no more."""
@@ -192,17 +192,17 @@ class FileWarmer:
             return
         except OSError as error:
             self._stop.set()
-            self._update(reason=f"{error.strerror}: {path}")
+            self._update_progress(reason=f"{error.strerror}: {path}")
             return
-        self._update(read=count)
+        self._update_progress(read=count)
 
-    def _update(self, *, read: int = 0, **changes: Any) -> None:
+    def _update_progress(self, *, read: int = 0, **changes: Any) -> None:
         with self._lock:
             self._progress = replace(self._progress, read=self._progress.read + read, **changes)
 
-    def _end(self, state: WarmingState, reason: str) -> None:
-        self._update(state=state, reason=reason, seconds=time.monotonic() - self._began)
-        self._log(f"UNIT_WARM_FILES {self._progress.describe()}")
+    def _end_warming(self, state: WarmingState, reason: str) -> None:
+        self._update_progress(state=state, reason=reason, seconds=time.monotonic() - self._began)
+        self._log(f"UNIT_WARM_FILES {self._progress.describe_progress()}")
 
 
 def explain_refusal(sizes: dict[str, int], available: int | None) -> str:
@@ -243,7 +243,7 @@ def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
     """
     known = set[tuple[int, int]]()
     for path in paths:
-        for file in _walk(path):
+        for file in _walk_files(path):
             try:
                 seen = os.stat(file)  # noqa: PTH116 (a symbolic link of a model hub counts as its target)
             except OSError as error:
@@ -255,7 +255,7 @@ def find_files(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
                 yield file, seen.st_size
 
 
-def _walk(path: str) -> Iterator[str]:
+def _walk_files(path: str) -> Iterator[str]:
     if not os.path.isdir(path):  # noqa: PTH112
         yield path
         return
@@ -269,7 +269,7 @@ def _walk(path: str) -> Iterator[str]:
         yield from (os.path.join(folder, name) for name in sorted(files))  # noqa: PTH118
 
 
-def _split(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+def _split_files(sizes: dict[str, int]) -> Iterator[tuple[str, int, int]]:
     """Yield path, offset and length of each chunk, file by file as an engine reads them."""
     for path, size in sizes.items():
         for offset in range(0, size, CHUNK):

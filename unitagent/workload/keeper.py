@@ -25,7 +25,7 @@ from unitagent.system.output_streams import STDERR
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
 from unitagent.workload.lifecycle import StopFailure
-from unitagent.workload.output_relay import OutputRelay
+from unitagent.workload.output import OutputRelay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

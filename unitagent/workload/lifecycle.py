@@ -31,9 +31,8 @@ from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command, leftovers
 from unitagent.workload.liveness import TEMPLATE, LivenessMonitor
 from unitagent.workload.oom import OomCounter
-from unitagent.workload.output_relay import OutputCapture
-from unitagent.workload.resource_release import ResourceRelease
-from unitagent.workload.shared_memory import SharedMemory
+from unitagent.workload.output import OutputCapture
+from unitagent.workload.resource_release import ResourceRelease, SharedMemory
 from unitagent.workload.signals import Terminal
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ class Workload:
         self._ending: asyncio.Task[StopFailure | None] | None = None
 
     @working_directory.in_start_directory()
-    def spawn(
+    def spawn_command(
         self,
         argv: Sequence[str],
         env: Mapping[str, str],

@@ -18,6 +18,7 @@ read only then, or if the previous check left something open, for at most a thou
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -31,13 +32,13 @@ from msgspec.structs import replace
 from unitagent.core.exits import Exit, from_wait_status
 from unitagent.system import procfs
 from unitagent.system.threads import run_in_thread_or_here
-from unitagent.workload.process_events import BirthCounter, ExitNotifier
 
 if TYPE_CHECKING:
     from unitagent.system.procfs import Process
     from unitagent.workload.oom import OomCounter
     from unitagent.workload.reaper import Reaper
-    from unitagent.workload.shared_memory import SharedMemory
+    from unitagent.workload.resource_release import SharedMemory
+
 
 TEMPLATE = "unit-template"
 """The name of a process that a warm workload's children are forked from; it is not part of the workload."""
@@ -68,9 +69,9 @@ class DeadProcess(Struct, frozen=True):
     exit: Exit | None
     consequence: str = "its parent has not reaped it"
 
-    def describe(self) -> str:
+    def describe_death(self) -> str:
         """Return one sentence without a full stop."""
-        ended = self.exit.describe() if self.exit is not None else "ended"
+        ended = self.exit.describe_exit() if self.exit is not None else "ended"
         return f"process {self.pid} ({self.name}) {ended}, and {self.consequence}"
 
 
@@ -241,7 +242,7 @@ class LivenessCheck:
         ``required``: prefixes of the names of processes that it cannot run without.
         """
         self._required_names = tuple(required)
-        self._births.calibrate(pid)
+        self._births.calibrate_counter(pid)
         self._born = self._open = True
         self._watched = frozenset()
         self._searches_at = self._reads_at = -math.inf
@@ -276,7 +277,7 @@ class LivenessMonitor:
 
     async def wait_for_death(self, seconds: float) -> None:
         """Wait this long, or until a required process has died."""
-        await self._notifier.wait(seconds)
+        await self._notifier.wait_for_death(seconds)
 
     async def find_dead_process(self, main: Callable[[], int | None]) -> DeadProcess | None:
         """Return a dead process that matters; ``main`` returns the current pid of the workload, if any."""
@@ -311,3 +312,93 @@ class LivenessMonitor:
     def _watch_exits(self, lives: bool) -> None:
         watched = self._check.watched_pids if lives else frozenset()
         self._notifier.watch_pids(watched, silent=watched - self._check.required_pids)
+
+
+_MOST_WATCHED = 64  # processes; each needs an open file
+_NO_PID = -1
+
+
+class BirthCounter:
+    """Whether a process was created since the last call, by the last pid that the kernel gave away in our PID
+    namespace: the fifth word of ``/proc/loadavg`` (proc(5)). One short read, however many processes there
+    are.
+
+    The invariant: no birth is missed. A kernel without that number, such as a sandbox, is detected at the
+    first known birth; from then on the answer is always yes.
+    """
+
+    def __init__(self, path: str = f"{procfs.PROC}/loadavg") -> None:
+        self._path = path
+        self._last = _NO_PID
+        self._is_reliable = True
+
+    def calibrate_counter(self, pid: int) -> None:
+        """Check the counter against a child that was created just now: if it missed that, do not trust it."""
+        self._last = _NO_PID
+        self._is_reliable = self._is_reliable and self._read_last_pid() >= pid
+
+    def has_increased(self) -> bool:
+        """Whether there may have been a birth since the last call."""
+        before, self._last = self._last, self._read_last_pid()
+        return self._last == _NO_PID or self._last != before
+
+    def _read_last_pid(self) -> int:
+        if not self._is_reliable:
+            return _NO_PID
+        try:
+            return int(procfs.read_line(self._path).split()[4])
+        except (OSError, ValueError, IndexError):
+            return _NO_PID
+
+
+class ExitNotifier:
+    """Wakes its waiter when one of the watched processes dies.
+
+    Attributes:
+        died: one may have died: it was reported, or some cannot be watched (too many, or the kernel refuses).
+
+    """
+
+    def __init__(self) -> None:
+        self.died = False
+        self._handles: dict[int, int] = {}
+        self._silent: Collection[int] = ()
+        self._notified = asyncio.Event()
+
+    async def wait_for_death(self, seconds: float) -> None:
+        """Return after this long, or when a watched process has died."""
+        timer = asyncio.get_running_loop().call_later(seconds, self._notified.set)
+        try:
+            await self._notified.wait()
+        finally:
+            timer.cancel()
+        self._notified.clear()
+
+    def watch_pids(self, pids: Collection[int], silent: Collection[int] = ()) -> None:
+        """Watch these processes from now on, and no others; ``silent`` ones do not wake the waiter."""
+        self._silent = silent
+        for pid in self._handles.keys() - pids:
+            self._unwatch_pid(pid)
+        for pid in sorted(pids - self._handles.keys(), key=lambda one: one in silent):
+            if len(self._handles) < _MOST_WATCHED and (handle := procfs.open_pidfd(pid)) is not None:
+                self._watch_handle(pid, handle)
+        self.died = len(self._handles) < len(pids)
+
+    def _watch_handle(self, pid: int, handle: int) -> None:
+        try:
+            asyncio.get_running_loop().add_reader(handle, self._on_exit, pid)
+        except OSError:  # epoll takes no more on this machine, or none of this kind
+            os.close(handle)
+        else:
+            self._handles[pid] = handle
+
+    def _on_exit(self, pid: int) -> None:
+        self._unwatch_pid(pid)
+        self.died = True
+        if pid not in self._silent:
+            self._notified.set()
+
+    def _unwatch_pid(self, pid: int) -> None:
+        handle = self._handles.pop(pid)
+        asyncio.get_running_loop().remove_reader(handle)
+        os.close(handle)

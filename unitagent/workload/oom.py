@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unitagent.system import procfs
-from unitagent.system.cgroups import find_memory_groups
+from unitagent.system.memory import find_memory_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

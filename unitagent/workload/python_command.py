@@ -88,7 +88,7 @@ def resolve_python(argv: Sequence[str], env: Mapping[str, str]) -> PythonCommand
         UnresolvedError: it runs none, or one whose command line is not understood.
 
     """
-    path = _locate(argv[0], env)
+    path = _locate_program(argv[0], env)
     words, name = tuple(argv), Path(path).name
     if not _is_binary(path):
         path, words, name = _follow_script(path, words, env)
@@ -97,7 +97,7 @@ def resolve_python(argv: Sequence[str], env: Mapping[str, str]) -> PythonCommand
     return _split_words(path, words, name)
 
 
-def _locate(word: str, env: Mapping[str, str]) -> str:
+def _locate_program(word: str, env: Mapping[str, str]) -> str:
     try:
         return command.locate_program(word, env)
     except CommandError as error:
@@ -128,7 +128,7 @@ def _follow_script(
     if first[0] in _ENV and len(first) > 1:
         inner = first[1].strip()
         inner_words = _split_like_env(inner[2:], path) if inner.startswith("-S") else [inner]
-        interpreter = _locate(inner_words[0], env) if inner_words else ""
+        interpreter = _locate_program(inner_words[0], env) if inner_words else ""
         if not interpreter or "=" in inner_words[0] or not _is_binary(interpreter):
             raise UnresolvedError(f"the first line of {path} is not understood")
         return interpreter, (*inner_words, path, *words[1:]), Path(interpreter).name

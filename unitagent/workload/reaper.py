@@ -182,6 +182,6 @@ class Reaper:
 
     def _reap_orphan(self, pid: int, name: str, ended: Exit) -> None:
         self.orphans_reaped += 1
-        _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe())
+        _log.debug("reaped process %d (%s) of the workload: it %s", pid, name, ended.describe_exit())
         for listener in self.orphan_listeners:
             listener(pid, name, ended)

@@ -286,12 +286,12 @@ class Gate:
     def _on_waiting_exit(self, ended: Exit) -> None:
         if self.waiting is not None:
             self.waiting = None
-            self._fail(f"the process that its gate forked {ended.describe()}")
+            self._fail(f"the process that its gate forked {ended.describe_exit()}")
 
     def _on_exit(self, ended: Exit) -> None:
         if self.pid:
             self.pid = 0
-            self._fail(f"its gate {ended.describe()}")
+            self._fail(f"its gate {ended.describe_exit()}")
 
     def _fail(self, why: str) -> None:
         self.close()

@@ -134,7 +134,7 @@ class WarmStarter:
         try:
             pid = self._start_warm(argv, env, pipes)
         except Exception as error:  # noqa: BLE001  # whatever it is, a cold start is as good as ever
-            self.report = StartReport(warm=False, why=_shorten(str(error) or repr(error)))
+            self.report = StartReport(warm=False, why=_shorten_reason(str(error) or repr(error)))
             _log.info("the workload starts %s", self.report.describe())
             return None
         self._proven = False
@@ -296,7 +296,7 @@ class WarmStarter:
             self._why = f"warm start is off after {self._failures} failures: {why}"
 
 
-def _shorten(why: str) -> str:
+def _shorten_reason(why: str) -> str:
     """Make a line of a reason that may quote an exception of the engine's, for everyone to read."""
     return redaction.redact_text(" ".join(why.split()))[:_LONGEST]
 

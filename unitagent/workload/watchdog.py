@@ -179,7 +179,7 @@ class Watchdog:
 def hide_process() -> None:
     """Keep processes of the same user, such as the workload, from using our pipe.
 
-    This is ``hardening.hide_process``, which a bare interpreter cannot import.
+    This is ``process_setup.hide_process``, which a bare interpreter cannot import.
     """
     import ctypes  # noqa: PLC0415  # 1 MB, which importing this module must not cost
 

@@ -119,7 +119,7 @@ class WatchdogClient:
             procfs.kill_process(seen)
         self._was_stopped = stopped
 
-    def disarm(self) -> None:
+    def disarm_watchdog(self) -> None:
         """Tell the watchdog that there is no workload; to be called often.
 
         Not at once: after a restart there is one again within milliseconds, and until then nothing that an
@@ -155,7 +155,7 @@ class WatchdogClient:
         if not self._closing:
             _log.warning(
                 "the watchdog %s: starting another one",
-                ended.describe(),
+                ended.describe_exit(),
             )
             asyncio.get_running_loop().call_later(_PAUSE, self._start_again)
 

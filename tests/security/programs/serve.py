@@ -36,7 +36,7 @@ class Large(FakeAnswers):
         return [{"pid": 42, "cpu_seconds": 1.0, "memory_bytes": 1, "threads": 1, "open_files": 1}]
 
     def metrics(self, processes: Sequence[ProcessFields] | None) -> bytes:
-        return self.counters.render(self.status(), time.monotonic(), Gauges(processes=processes))
+        return self.counters.render_text(self.status(), time.monotonic(), Gauges(processes=processes))
 
 
 async def _serve() -> None:

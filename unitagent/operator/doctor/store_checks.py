@@ -138,7 +138,7 @@ async def query_store(
         StoreError: the store is unreachable, or refuses us.
 
     """
-    dialer = Dialer(url, keys.board)
+    dialer = Dialer(url, keys.membership_table)
     try:
         async with asyncio.timeout(timeout):
             connection = await dialer.dial_server(timeout)
@@ -163,9 +163,9 @@ async def _measure_round_trip(connection: AbstractConnection) -> tuple[float, fl
 
 def _list_commands(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     """Yield one command for each permission. ``spare`` never exists, so none of them changes anything."""
-    spare = f"{keys.board}:doctor"
+    spare = f"{keys.membership_table}:doctor"
     yield ("PING",)
-    yield "HGETALL", keys.board
+    yield "HGETALL", keys.membership_table
     yield "HGET", spare, "none"
     yield "HMGET", spare, "none"
     yield "GET", spare
@@ -184,8 +184,8 @@ def _list_commands(keys: KeyNames) -> Iterator[tuple[str | int, ...]]:
     yield "HSET", spare, "field", "value", "field without value"
     yield "EVALSHA", "0" * 40, 1, spare
     yield "EVAL", "return 0", 1  # one key fewer than announced
-    yield "PUBLISH", f"{keys.look}:doctor", ""
-    yield "SUBSCRIBE", f"{keys.look}:doctor"
+    yield "PUBLISH", f"{keys.wakeup_channel}:doctor", ""
+    yield "SUBSCRIBE", f"{keys.wakeup_channel}:doctor"
 
 
 async def _try_all_commands(

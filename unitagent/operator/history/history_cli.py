@@ -143,7 +143,7 @@ async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
     silent = {
         rank: reader.now - age
         for rank, age in snapshot.ages.items()
-        if age > settings.lease and rank in snapshot.records and not snapshot.records[rank].left
+        if age > settings.lease and rank in snapshot.records and not snapshot.records[rank].has_left
     }
     return build_timeline(events, silent, reader.now, since)
 
