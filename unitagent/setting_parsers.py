@@ -40,6 +40,13 @@ _ONE_INTERFACE = (
 _HTTP_SCHEMES = frozenset({"http", "https"})
 
 
+def format_value(value: object) -> str:
+    """Format a parsed value as it is written."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def parse_text(value: str) -> str:
     """Parse anything that is printable and on one line."""
     if not value.isprintable():
@@ -52,7 +59,7 @@ def parse_command_line(value: str) -> tuple[str, ...]:
     import shlex  # noqa: PLC0415 (few have one)
 
     words = tuple(shlex.split(parse_text(value)))
-    if not words:
+    if not words or not words[0]:
         raise ValueError(value)
     return words
 
@@ -67,10 +74,16 @@ def parse_readiness(value: str) -> str:
             re.compile(rest)
         except re.error as error:
             raise RefusalError(f"no regular expression: {error}") from None
-    if kind == "tcp" and "{" not in rest:
+    return value if "{" in rest else parse_filled_readiness(value)
+
+
+def parse_filled_readiness(value: str) -> str:
+    """Check the same once its placeholders are filled in: braces that are left stand for nothing."""
+    kind, _, rest = value.partition(":")
+    if kind == "tcp":
         parse_port(rest)
-    if kind in _HTTP_SCHEMES and not rest.startswith("//"):
-        raise ValueError(value)
+    if kind in _HTTP_SCHEMES:
+        parse_http_url(value)
     return value
 
 

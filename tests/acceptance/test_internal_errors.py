@@ -102,23 +102,24 @@ place.record_metrics = measure
     assert "error: internal error: ZeroDivisionError: for a test" in agent.output.read_text()
 
 
+PORT = "unitagent.discovery.master_port:find_master_port"
 NO_PORT = "OSError('no 8 free ports')"
 
 
 def test_a_master_port_is_looked_for_again(start: Start) -> None:
-    agent = start(failing("unitagent.agent.loop:find_master_port", NO_PORT, "(1, 2)"))
+    agent = start(failing(PORT, NO_PORT, "(1, 2)"))
     agent.ready()
     assert agent.output.read_text().count("cannot find a free master port") == 2
 
 
 def test_a_start_needs_no_port_for_the_next_one(start: Start) -> None:
-    agent = start(failing("unitagent.agent.loop:find_master_port", NO_PORT, "(2,)"))
+    agent = start(failing(PORT, NO_PORT, "(2,)"))
     agent.ready()
     assert "cannot find a free master port" not in agent.output.read_text()
 
 
 def test_a_search_for_a_port_that_fails_oddly_is_made_again(start: Start) -> None:
-    agent = start(failing("unitagent.agent.loop:find_master_port", "KeyError('for a test')", "(1, 2)"))
+    agent = start(failing(PORT, "KeyError('for a test')", "(1, 2)"))
     agent.ready()
     assert agent.output.read_text().count("internal error: KeyError('for a test')") == 2
 

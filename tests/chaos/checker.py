@@ -29,8 +29,9 @@ def broken(history: History) -> list[str]:
 
 
 def no_overlap(history: History) -> Iterator[str]:
-    """Nothing starts while anything older lives."""
+    """Nothing starts while anything older lives, but workloads beside keepers."""
     yield from overlaps(history.lives)
+    yield from overlaps([*history.lives, *history.kept], newer=history.kept)
 
 
 def same_table(history: History) -> Iterator[str]:
@@ -119,7 +120,7 @@ def isolated_stop(history: History) -> Iterator[str]:
             if fault.kind not in ISOLATING or fault.mended is None or fault.mended - fault.struck < longest:
                 continue
             limit = fault.struck + longest
-            for life in history.lives:
+            for life in (*history.lives, *history.kept):
                 if life.rank == fault.rank and life.born < fault.struck and life.outlives(limit):
                     who = f"pid {life.pid} of rank {fault.rank}"
                     yield f"{_name(one)}: {who} lived on for more than {longest:g} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.chaos import limits
 from tests.chaos.faults import KINDS
 from tests.chaos.history import History, Round
 
@@ -48,6 +49,7 @@ def rebuilt_quickly(history: History) -> Iterator[str]:
         if len(one.faults) > 1 or limit is None or after is None:
             continue
         waited = after - _came_up(history, one)
+        limit += limits.KEEPERS if history.kept else 0.0
         if waited > limit:
             yield f"round {one.number}: {kind} took {waited:.2f} s to start again, not {limit:g} s"
 

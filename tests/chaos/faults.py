@@ -147,6 +147,9 @@ KINDS: dict[str, Kind] = {
     "workload killed": Kind(strike=_signal_workload(signal.SIGKILL), noticed=limits.at_once),
     "workload exits 0": Kind(strike=_signal_workload(signal.SIGUSR1), noticed=limits.at_once),
     "all workloads killed": Kind(strike=_kill_all_workloads),
+    "keeper killed": Kind(
+        strike=lambda lab, rank: lab.strike_keeper(rank), noticed=limits.at_once, kept=True
+    ),
     "health fails": Kind(
         strike=lambda lab, _: sick(lab.folder).touch(),
         mend=lambda lab, _: sick(lab.folder).unlink(),

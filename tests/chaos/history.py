@@ -115,6 +115,7 @@ class History:
     flips: list[Flip] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
+    kept: list[Life] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -36,6 +36,7 @@ class Kind:
         silent: only the store shows it, so it may pass unnoticed while the store is away.
         unseen: no rank's readiness changes because of it, when it comes alone.
         look_on: how long to look on when it is over.
+        kept: only a Unit with keepers knows it, so that of its round has them.
         mended_last: its mend waits until the Unit is ready, so no other fault may be left then.
 
     """
@@ -52,6 +53,7 @@ class Kind:
     silent: bool = False
     unseen: bool = False
     look_on: Limit = limits.settled
+    kept: bool = False
     mended_last: bool = False
 
     @property

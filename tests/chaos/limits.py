@@ -15,6 +15,7 @@ Limit = Callable[[Timing], float]
 Span = Callable[[Timing], tuple[float, float]]
 
 AT_ONCE, QUICK = 1.5, 3.0  # seconds, whatever the timing: nothing else of it waits for a beat or a lease
+KEEPERS = 3.0  # seconds in which keepers end, and others start, before the workload does
 _SLACK = 0.8  # seconds by which a busy machine may wake somebody late
 
 

@@ -15,7 +15,7 @@ from tests.chaos.limits import no_time
 from tests.chaos.plan import SIZE, Drawn, Plan, schedule, timings
 from tests.chaos.rebuilding import Platform
 from tests.network.containers import agent_command
-from tests.network.lab import Lab, workload
+from tests.network.lab import Lab, keeper, workload
 
 TRAITS = ("only=1", "ignores-term", "only=2", "daemon", "only=3", "lingers=0.3", "only=0", "serves=8000")
 ENV = {
@@ -49,7 +49,7 @@ def _live(history: History, plan: Plan, rounds: Sequence[Numbered], folder: Path
     lab = Platform(SIZE, folder, history, chance)
     sampler = None
     try:
-        _open(lab, plan.sabotage)
+        _open(lab, plan.sabotage, kept=any(KINDS[kind].kept for _, drawn in rounds for kind, _ in drawn))
         sampler = Sampler(lab, history)
         for number, faults in rounds:
             one = Round(number, [], _generation(lab))
@@ -63,19 +63,20 @@ def _live(history: History, plan: Plan, rounds: Sequence[Numbered], folder: Path
         if sampler is not None:
             sampler.close()
         with contextlib.suppress(AssertionError):
-            history.lives = lab.watcher.lives()
+            history.lives, history.kept = lab.watcher.lives(), lab.watcher.kept()
         history.notes = lab.events("begin")
         lab.close()
 
 
-def _open(lab: Platform, sabotage: str) -> None:
-    """Start everything; ready afterwards."""
+def _open(lab: Platform, sabotage: str, *, kept: bool) -> None:
+    """Start everything, with keepers where these rounds need them; ready afterwards."""
     words = agent_command(*workload(*TRAITS, f"sick={sick(lab.folder)}"))
     if sabotage:
         words[1:3] = ["-I", str(SABOTAGED), sabotage]  # isolated, else it would begin again, whole
     lease, heartbeat = lab.timing.lease, lab.timing.heartbeat
     for host in range(lab.size):
-        lab.launch(host, words, UNIT_LEASE_SECONDS=lease, UNIT_HEARTBEAT_SECONDS=heartbeat, **ENV)
+        env = {**ENV, **(keeper(lab.folder) if kept else {})}
+        lab.launch(host, words, UNIT_LEASE_SECONDS=lease, UNIT_HEARTBEAT_SECONDS=heartbeat, **env)
     lab.wait_ready()
     lab.store.copy()
     lab.store.begin_to_copy()

@@ -97,6 +97,18 @@ def needless(history: History) -> None:
     history.rounds[0].faults[0].kind = "agent pauses"
 
 
+def an_older_keeper_was_left(history: History) -> None:
+    history.kept = [life(0, 1, born=1.0, died=AGAIN + 0.2), life(1, 3, born=AGAIN, died=LAST)]
+
+
+def a_keeper_starts_beside_a_workload(history: History) -> None:
+    history.kept = [life(1, 3, born=LAST - 0.3, died=LAST)]
+
+
+def a_keeper_lives_on_alone(history: History) -> None:
+    history.kept = [life(1, 1, born=1.0, died=STRUCK + 8)]
+
+
 def never_back(history: History) -> None:
     history.rounds[0].stuck = "not within 60 s"
 
@@ -154,6 +166,9 @@ DOCTORED: list[tuple[Callable[[History], None], str]] = [
     (nothing_restarted, "nothing restarted"),
     (two_restarts, "2 restarts"),
     (needless, "a needless restart"),
+    (an_older_keeper_was_left, "was alive 0.200 s after generation 3 started"),
+    (a_keeper_starts_beside_a_workload, "was alive 0.300 s after generation 3 started"),
+    (a_keeper_lives_on_alone, "lived on for more than 7 s"),
     (never_back, "did not come back"),
     (between_the_rounds, "generation 2 had ended without a fault"),
     (noticed_late, "was noticed after 7.50 s, not within 7 s"),
@@ -173,6 +188,12 @@ DOCTORED: list[tuple[Callable[[History], None], str]] = [
 )
 def test_nothing_is_said_when_all_is_well(kind: str) -> None:
     assert broken(clean(kind)) == []
+
+
+def test_a_keeper_outlives_generations_of_workloads() -> None:
+    history = clean("workload killed")
+    history.kept = [life(rank, 0, born=0.5, died=LAST) for rank in range(SIZE)]
+    assert broken(history) == []
 
 
 @pytest.mark.parametrize(("doctor", "sentence"), DOCTORED, ids=[sentence for _, sentence in DOCTORED])

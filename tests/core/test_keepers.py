@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.core.unit import Unit
-from unitagent.core.events import StopRequested
+from unitagent.core.events import KeeperStale, StopRequested
 from unitagent.core.model import OrderKind, Phase, Reason, Record
 from unitagent.core.status import build_status, find_phase
 
@@ -48,6 +48,22 @@ def test_the_workload_and_its_keepers_have_different_ports() -> None:
     assert state.workload.gang is not None
     assert (state.keeper.gang.master_port, state.workload.gang.master_port) == (20001, 20002)
     assert state.workload.gang.keepers == state.keeper.gang.id
+
+
+def test_keepers_of_files_that_have_changed_start_again_with_the_next_restart() -> None:
+    unit = _form()
+    unit.tell(1, KeeperStale, "a file has changed")
+    unit.wait(5)
+    assert unit.take() == [], "the Unit runs on"
+    assert build_status(unit.agents[1])["keeper"]["stale"] == "a file has changed"
+    unit.crash(0)
+    unit.wait(2)
+    did = unit.take()
+    assert {one for one in did if "keeper" in one} == {"0 end keeper 5", "1 end keeper 5"}
+    assert sorted(one for one in did if "keep " in one) == ["0 keep 4", "1 keep 4"]
+    assert unit.ready() == {0, 1}
+    assert {(state.me.restarts, len(state.me.charges)) for state in unit.agents.values()} == {(1, 1)}
+    assert build_status(unit.agents[1])["keeper"]["stale"] is None
 
 
 def test_keepers_outlive_a_restart_of_the_workload() -> None:

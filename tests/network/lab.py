@@ -24,12 +24,19 @@ from tests.network.redis_server import PORT, RedisServer
 from tests.waiting import DEADLINE, throughout, until
 
 PROGRAMS = Path(__file__).parent / "programs"
+KEEPER = Path(__file__).parents[1] / "acceptance" / "programs" / "keeper.py"
 _PASSED_ON = ("PATH", "VIRTUAL_ENV", "LANG")
 
 
 def workload(*traits: str) -> list[str]:
     """The command line of the test workload."""
     return [sys.executable, "-I", "-S", str(PROGRAMS / "workload.py"), *traits]
+
+
+def keeper(folder: Path) -> dict[str, str]:
+    """The variables of a stub keeper, which meets those of the other ranks."""
+    command = f"{sys.executable} -I -S {KEEPER} {folder}"
+    return {"UNIT_KEEPER": command, "UNIT_KEEPER_READY": "log:^weights are in memory$"}
 
 
 class Lab:
@@ -187,9 +194,19 @@ class Lab:
         )
         os.kill(life.pid, number)
 
+    def strike_keeper(self, rank: int, number: int = signal.SIGKILL) -> None:
+        """Send a signal to the main process of a rank's keeper."""
+        mains = [
+            life for life in self.watcher.kept() if life.main and life.rank == rank and life.died is None
+        ]
+        os.kill(max(mains, key=lambda life: life.generation).pid, number)
+
     def check(self) -> None:
-        """Hold that no two generations overlapped anywhere, at any time so far."""
-        found = overlaps(self.watcher.lives())
+        """Hold that no two generations overlapped anywhere, at any time so far; keepers may outlive those of
+        workloads.
+        """
+        lives, kept = self.watcher.lives(), self.watcher.kept()
+        found = overlaps(lives) + overlaps([*lives, *kept], newer=kept)
         assert not found, "\n".join(found)
 
     def story(self) -> str:

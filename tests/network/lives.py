@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _CONNECTOR, _CN_PROC, _LISTEN = 11, 1, 1
 _FORK, _EXEC, _COMM, _EXIT = 0x1, 0x2, 0x200, 0x80000000
@@ -26,6 +26,7 @@ class Life:
 
     Attributes:
         main: it was started by the agent itself.
+        kept: it belongs to a keeper.
         died: None while it lives.
 
     """
@@ -37,6 +38,7 @@ class Life:
     agent: str
     born: float
     main: bool
+    kept: bool = False
     died: float | None = None
 
     def outlives(self, moment: float) -> bool:
@@ -60,7 +62,14 @@ class Watcher:
         self._thread.start()
 
     def lives(self) -> list[Life]:
-        """All lives so far, once everything that happened before this call has been noted."""
+        """All lives of workloads so far, once everything that happened before this call has been noted."""
+        return [life for life in self._list_all() if not life.kept]
+
+    def kept(self) -> list[Life]:
+        """The same of keepers."""
+        return [life for life in self._list_all() if life.kept]
+
+    def _list_all(self) -> list[Life]:
         self._catch_up()
         assert not self.broken, self.broken
         with self._lock:
@@ -113,8 +122,7 @@ class Watcher:
         self._born[child] = at
         origin = self._alive.get(parent)
         if origin is not None:
-            life = Life(child, origin.host, origin.rank, origin.generation, origin.agent, at, main=False)
-            self._begin(life)
+            self._begin(replace(origin, pid=child, born=at, main=False, died=None))
 
     def _executed(self, pid: int, at: float) -> None:
         if pid in self._alive:
@@ -124,7 +132,9 @@ class Watcher:
             return
         rank, generation = int(env["RANK_ID"]), int(env["UNIT_GENERATION"])
         born = self._born.get(pid, at)
-        self._begin(Life(pid, env["LAB_HOST"], rank, generation, env.get("UNIT_AGENT", ""), born, main=True))
+        agent = env.get("UNIT_AGENT", "")
+        kept = ".keeper:" in agent
+        self._begin(Life(pid, env["LAB_HOST"], rank, generation, agent, born, main=True, kept=kept))
 
     def _begin(self, life: Life) -> None:
         self._alive[life.pid] = life
@@ -137,11 +147,13 @@ class Watcher:
             life.died = at
 
 
-def overlaps(lives: Iterable[Life]) -> list[str]:
-    """Say which processes were alive when a newer generation started; empty when none was."""
+def overlaps(lives: Iterable[Life], newer: Iterable[Life] | None = None) -> list[str]:
+    """Say which processes were alive when a newer generation started, by default one of theirs; empty when
+    none was.
+    """
     lives = list(lives)
     starts: dict[int, Life] = {}
-    for life in lives:
+    for life in lives if newer is None else newer:
         first = starts.get(life.generation)
         if first is None or life.born < first.born:
             starts[life.generation] = life

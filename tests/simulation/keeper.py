@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.events import KeeperExited, KeeperReady
+from unitagent.core.events import KeeperExited, KeeperReady, KeeperStale
 from unitagent.core.exits import Exit
 from unitagent.core.model import Gang
 
@@ -19,6 +19,7 @@ class Keeper:
 
     Attributes:
         alive: any process of it lives; ``main``: the main process does.
+        stale: what it has loaded has changed.
         stopped: when the agent first told it to stop.
 
     """
@@ -27,6 +28,7 @@ class Keeper:
         self.owner = owner
         self.gang = gang
         self.alive = self.main = True
+        self.stale = False
         self.stopped: float | None = None
         rng = owner.world.rng
         self._stubborn = rng.random() < owner.world.plan.stubborn
@@ -37,6 +39,11 @@ class Keeper:
         if self.main:
             self.main = False
             self.owner.handle_event(KeeperExited, Exit(1, None))
+
+    def grow_stale(self) -> None:
+        """What it has loaded changes; its agent finds that out."""
+        self.stale = True
+        self.owner.handle_event(KeeperStale, "a file has changed")
 
     def stop(self, grace: float) -> None:
         """SIGTERM, then SIGKILL after the grace."""

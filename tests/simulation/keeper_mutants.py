@@ -57,6 +57,12 @@ def _keepers_never_end_before_they_are_ready() -> Any:
     return patch.object(decide, "RULES", rules)
 
 
+def _old_files_are_served_on() -> Any:
+    right = keeper_rules.renew_stale_keeper
+    rules = tuple(one for one in decide.RULES if one[0] is not right)
+    return patch.object(decide, "RULES", rules)
+
+
 KEEPER_MUTANTS = (
     ("a workload starts whatever its keepers do", _workloads_wait_for_no_keeper, 0),
     ("keepers end with their workloads", _keepers_end_with_their_workloads, 0),
@@ -67,4 +73,5 @@ KEEPER_MUTANTS = (
     ("a keeper that dies while it loads ends nothing", _who_dies_while_loading_is_missed_by_nobody, 97),
     ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
     ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 0),
+    ("a keeper of older files is used again", _old_files_are_served_on, 0),
 )

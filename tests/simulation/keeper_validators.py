@@ -22,7 +22,7 @@ class Keepers:
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
         self._ready: set[tuple[str, str]] = set()
-        self._ports: dict[int, str] = {}
+        self._ports: dict[int, int] = {}
         self._tables: dict[str, Gang] = {}
 
     def note_ready(self, one: Instance, gang: Gang) -> None:
@@ -41,8 +41,9 @@ class Keepers:
             self._report("together", f"{one.incarnation} starts a keeper of {gang.id} without {missing}")
         if self._tables.setdefault(gang.id, gang) != gang:
             self._report("together", f"{gang.id} was issued for two tables")
-        if self._ports.setdefault(gang.master_port, gang.id) != gang.id:
-            self._report("port", f"{gang.id} has the port of {self._ports[gang.master_port]}")
+        first = self._ports.setdefault(gang.master_port, gang.generation)
+        if first != gang.generation:  # its number may be given again, to other incarnations (910000805)
+            self._report("port", f"{gang.id} has the port of generation {first}")
         for other in self.watch.world.living:
             self._check_leftover(one, other, gang)
 
@@ -72,6 +73,8 @@ class Keepers:
         kept = one.keeper
         if kept is None or not kept.main or kept.stopped is not None or kept.gang.id != gang.keepers:
             self._report("ready", f"{one.incarnation} starts {gang.id} without its keeper")
+        if kept is not None and kept.stale:
+            self._report("stale", f"{one.incarnation} starts {gang.id} beside a keeper of older files")
 
     def check_keeper_stop(self, one: Instance) -> None:
         """A ready keeper is told to end: its group is broken, or its agent leaves or is cut off."""
@@ -88,6 +91,7 @@ class Keepers:
         """Whether this one is of the group yet, and nothing says that it will not be."""
         kept, world = member.keeper, self.watch.world
         whole = kept is not None and kept.main and kept.stopped is None and kept.gang.id == gang.id
+        whole = whole and kept is not None and not kept.stale
         rivals = any(two.rank == member.rank and two is not member for two in world.living)
         ends = member.asked is not None or member.state.shutdown.leaving is not None
         return whole and member.alive and not (rivals or ends or member.paused)

@@ -106,7 +106,7 @@ class EvidenceCollection:
         elif took < seconds:
             await self._wait_for_others(state, interrupted, min(seconds - took, took + _SETTLE_SECONDS))
         waited = time.monotonic() - began
-        _log.info("the stop waited %.2f s for evidence of generation %d", waited, state.me.generation)
+        _log.info("the stop waited %.2f s for evidence of generation %d", waited, left.generation)
 
     async def _wait_for_others(self, state: State, interrupted: asyncio.Event, seconds: float) -> None:
         """Wait until all ranks have looked: a rank that stops earlier changes what the others see."""
@@ -165,10 +165,10 @@ class EvidenceCollection:
             return None
         request = {
             "agent": os.getpid(),
-            "spared": sorted(self._reaper.services),
+            "spared": sorted(self._reaper.services - (self._reaper.kept if left.of_keeper else frozenset())),
             "folder": str(self._folder),
             "private": self._private,
-            "generation": left.state.me.generation,
+            "generation": left.generation,
             "seconds": max(seconds - _SPAWN_SECONDS, seconds / 2),
             "live": live,
             "texts": {

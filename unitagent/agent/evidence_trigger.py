@@ -45,12 +45,12 @@ class Moment(Enum):
     LATER = "later"  # nothing is left that a stop could destroy
 
 
-def choose_moment(state: State) -> Moment:
-    """Choose when to collect evidence about the generation that is being stopped."""
+def choose_moment(state: State, generation: int | None = None) -> Moment:
+    """Choose when to collect evidence about the generation that is being stopped, by default mine."""
     end, failure = state.shutdown, state.recovery.failure
     urgent = state.fenced or state.workload.isolated or end.force_stop
     wanted = end.draining or end.stop_requested
-    if urgent or wanted or failure is None or failure.generation != state.me.generation:
+    if urgent or wanted or failure is None or failure.generation != (generation or state.me.generation):
         return Moment.NEVER
     if failure.reason in _HANGS:
         return Moment.BEFORE_STOP
@@ -67,13 +67,17 @@ class StopContext(Struct, frozen=True):
     Attributes:
         state: at that moment.
         steps: the last decisions.
-        output: what the workload has written lately.
+        output: what the workload, or the keeper, has written lately.
+        generation: that is being stopped.
+        of_keeper: it is the keeper that is stopped; no workload was started in its generation.
 
     """
 
     state: State
     steps: list[Step]
     output: bytes
+    generation: int
+    of_keeper: bool = False
 
 
 class DecisionLog:
@@ -116,10 +120,23 @@ class EvidenceTrigger:
 
     async def collect_before_stop(self, state: State, workload: Workload) -> None:
         """Collect what the coming stop would destroy; raises nothing, and ends in time."""
-        moment = Moment.NEVER if self._is_ending else choose_moment(state)
-        if moment is Moment.NEVER:
+        if not self._is_ending and (moment := choose_moment(state)) is not Moment.NEVER:
+            steps, output = self.decisions.list_steps(), workload.output.read_generation()
+            await self._collect(StopContext(state, steps, output, state.me.generation), moment)
+
+    async def collect_before_keeper_stop(self, state: State, lines: Sequence[str], *, urgent: bool) -> None:
+        """Collect the same about a keeper whose generation has failed; ``lines``: the last of its output;
+        ``urgent``: its stop waits for nothing.
+        """
+        gang = state.keeper.gang
+        if self._is_ending or gang is None:
             return
-        left = StopContext(state, self.decisions.list_steps(), workload.output.read_generation())
+        moment = choose_moment(state, gang.generation)
+        if moment is Moment.LATER or (moment is Moment.BEFORE_STOP and not urgent):
+            steps, output = self.decisions.list_steps(), "\n".join(lines).encode()
+            await self._collect(StopContext(state, steps, output, gang.generation, of_keeper=True), moment)
+
+    async def _collect(self, left: StopContext, moment: Moment) -> None:
         if moment is Moment.LATER:
             self._timer = asyncio.get_running_loop().call_later(_LATER, self._collect_evidence_of, left)
             return
@@ -127,7 +144,7 @@ class EvidenceTrigger:
         try:
             await self._get_collection().collect_alive(left, self._seconds, self._interrupted)
         except Exception as error:  # noqa: BLE001 (whatever fails here, the workload is stopped)
-            _log_failure(state, error)
+            _log_failure(left, error)
 
     def interrupt_collection(self) -> None:
         """Let the stop that is under way wait no longer."""
@@ -152,15 +169,15 @@ class EvidenceTrigger:
         try:
             self._get_collection().collect_remains(left, self._seconds)
         except Exception as error:  # noqa: BLE001 (whatever fails here, the agent goes on)
-            _log_failure(left.state, error)
+            _log_failure(left, error)
 
     def _get_collection(self) -> EvidenceCollection:
         self._collection = self._collection or self._make_collection()
         return self._collection
 
 
-def _log_failure(state: State, error: Exception) -> None:
-    _log.warning("no evidence of generation %d: %r", state.me.generation, error)
+def _log_failure(left: StopContext, error: Exception) -> None:
+    _log.warning("no evidence of generation %d: %r", left.generation, error)
 
 
 class EvidenceFiles:

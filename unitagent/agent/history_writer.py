@@ -211,7 +211,9 @@ def _make_gap(following: HistoryEvent, dropped: int) -> HistoryEvent:
 
 
 class FailureOutput:
-    """The last lines of one workload at a time, until the store has its failure."""
+    """The last lines of the workload or the keeper that was the first to end in a generation, until the store
+    has its failure.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -219,8 +221,9 @@ class FailureOutput:
         self._lines: list[str] = []
 
     def remember_tail(self, generation: int, lines: list[str]) -> None:
-        """Remember the last lines of the workload of this generation, which has ended."""
-        self._generation, self._lines = generation, lines
+        """Remember the last lines of what has ended in this generation; what ends later is a consequence."""
+        if generation != self._generation:
+            self._generation, self._lines = generation, lines
 
     def take_output(self, state: State) -> WorkloadOutput | None:
         """Return the lines, once, when the store has recorded their failure as the first one."""
@@ -240,8 +243,8 @@ class FailureOutput:
             await self._store.put_output(output.generation, output.rank, output.lines)
         except StoreError as error:
             _log.debug("the workload's last lines could not be stored: %s", error)
-            if not self._lines:
-                self.remember_tail(output.generation, list(output.lines))
+            if self._generation == output.generation:
+                self._lines = list(output.lines)
 
 
 KEEPERS = range(1, 4)  # the ranks that keep a copy

@@ -241,8 +241,8 @@ async def _run_placed(
     history = HistoryWriter(membership.history, state, _make_keeper(settings, membership.history, state))
     workload, warm = _make_workload(settings, context, agent)
     metrics = _make_metrics(settings, me.rank, context)
-    peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
-    peers = Peers(peer_client, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
+    peers = _make_peers(settings, context, membership, agent)
+    evidence = _make_evidence(settings, context, membership, history)
     agent.attach_components(
         Components(
             store=membership.store,
@@ -254,9 +254,9 @@ async def _run_placed(
             history=history,
             warmer=warmer,
             hook=_make_hook(settings, context),
-            evidence=_make_evidence(settings, context, membership, history),
+            evidence=evidence,
             warm=warm,
-            keeper=_make_keeper_runner(context, launcher, metrics, agent, warmer),
+            keeper=_make_keeper_runner(context, launcher, metrics, agent, warmer=warmer, evidence=evidence),
         )
     )
     agreement = SecretAgreement(agent, membership.store, context.keys)
@@ -275,6 +275,11 @@ async def _run_placed(
         if warm is not None and settings.warm == "first" and not me.tenure:  # a claim cannot wait
             await warm.prepare_first(dry_run)
         return await agent.run(context.inherited_signals)
+
+
+def _make_peers(settings: Settings, context: ProcessContext, membership: Membership, agent: Agent) -> Peers:
+    asker = PeerAsker(settings.unit, membership.me.incarnation, context.keys)
+    return Peers(asker, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
 
 
 def _make_spare_watch(
@@ -312,14 +317,20 @@ def _make_keeper(settings: Settings, history: UnitHistory, state: State) -> Hist
 
 
 def _make_keeper_runner(
-    context: ProcessContext, launcher: Launcher, metrics: Metrics, agent: Agent, warmer: FileWarmer | None
+    context: ProcessContext,
+    launcher: Launcher,
+    metrics: Metrics,
+    agent: Agent,
+    *,
+    warmer: FileWarmer | None,
+    evidence: EvidenceTrigger | None,
 ) -> KeeperRunner | None:
     if not agent.state.config.keepers:
         return None
     from unitagent.agent.keeper_runner import KeeperProcess, KeeperRunner  # noqa: PLC0415 (few have one)
 
     processes = KeeperProcess(context.reaper, context.inherited_signals)
-    return KeeperRunner(launcher, metrics, agent.enqueue_event, processes, warmer)
+    return KeeperRunner(launcher, metrics, agent, processes, warmer=warmer, evidence=evidence)
 
 
 def _make_metrics(settings: Settings, rank: int, context: ProcessContext) -> Metrics:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unitagent.agent.keeper_readiness import KeeperReadiness
+from unitagent.agent.kept_files_watch import KeptFilesWatch
 from unitagent.core import actions as act
 from unitagent.core import events as ev
 from unitagent.core.exits import Exit, ExitCode
 from unitagent.errors import UnitAgentError
-from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
-from unitagent.setting_parsers import redact_url
 from unitagent.system import redaction
-from unitagent.system.addresses import explain_unreachable
-from unitagent.system.working_directory import resolve_user_path
 from unitagent.workload.keeper import KeeperProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from unitagent.agent.background_tasks import BackgroundTasks
+    from unitagent.agent.evidence_trigger import EvidenceTrigger
     from unitagent.agent.launch import Launcher
+    from unitagent.agent.loop import Agent
     from unitagent.core.model import Gang
     from unitagent.probes.metrics import Metrics
     from unitagent.workload.file_warmer import FileWarmer
@@ -35,21 +30,24 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _CHECK_INTERVAL = 0.2  # seconds
-_CHECK_TIMEOUT = 5.0  # seconds
-_OK = range(200, 300)
-_PAGE = 64 * 1024  # bytes
+_PATIENCE = 10.0  # seconds after which the log says what a keeper lacks
 
 __all__ = ["KeeperLaunch", "KeeperProcess", "KeeperRunner"]
 
-Check = Callable[[], "Coroutine[Any, Any, bool]"]
-
 
 class KeeperLaunch(Struct, frozen=True):
-    """One start of the keeper: its command, its environment, and how it tells that it is ready."""
+    """One start of the keeper.
+
+    Attributes:
+        ready: how it tells that it is ready.
+        files: what it loads, files and folders with absolute paths.
+
+    """
 
     argv: list[str]
     env: dict[str, str]
     ready: str
+    files: list[str]
 
 
 class KeeperRunner:
@@ -57,9 +55,10 @@ class KeeperRunner:
 
     Args:
         launcher: completes its command for a gang.
-        enqueue: takes an event for the core.
+        agent: takes events for the core, and the end of the keeper.
         process: the keeper's processes, none of which was started yet.
         warmer: reads files meanwhile, and stops when the keeper reads them itself.
+        evidence: looks at a keeper that failed, before it is stopped.
 
     """
 
@@ -67,18 +66,30 @@ class KeeperRunner:
         self,
         launcher: Launcher,
         metrics: Metrics,
-        enqueue: Callable[..., None],
+        agent: Agent,
         process: KeeperProcess,
-        warmer: FileWarmer | None = None,
+        *,
+        warmer: FileWarmer | None,
+        evidence: EvidenceTrigger | None,
     ) -> None:
-        self._launcher, self._metrics, self._enqueue = launcher, metrics, enqueue
-        self._warmer = warmer
+        self._launcher, self._metrics, self._agent = launcher, metrics, agent
+        self._warmer, self._evidence = warmer, evidence
         self._process = process
         process.follow(self._on_exit, self._read_line)
-        self._readiness: asyncio.Task[None] | None = None
+        self._readiness: KeeperReadiness | None = None
+        self._awaiting: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
-        self._awaited: re.Pattern[str] | None = None
-        self._seen = asyncio.Event()
+        self._files: KeptFilesWatch | None = None
+
+    def begin_use(self) -> None:
+        """A workload starts beside the keeper."""
+        if self._files is not None:
+            self._files.begin_use()
+
+    async def look_at_files(self) -> None:
+        """Learn whether what it has loaded has changed; that follows as an event."""
+        if self._files is not None:
+            await self._files.look()
 
     def perform_action(self, action: act.SpawnKeeper | act.StopKeeper, tasks: BackgroundTasks) -> None:
         """Start or stop the keeper; what comes of it follows as events."""
@@ -90,7 +101,7 @@ class KeeperRunner:
 
     async def close(self, limit: float) -> None:
         """Kill what is left of it, which is nothing after an orderly end, and flush its output."""
-        self._end_readiness()
+        self._end_watch()
         if not self._process.is_over:
             await self._process.stop(0.0)
         await self._process.close(limit)
@@ -100,113 +111,80 @@ class KeeperRunner:
             self._warmer.stop("the keeper started")
         try:
             launch = self._launcher.prepare_keeper(gang)
-            check = self._make_check(launch.ready)
+            self._readiness = KeeperReadiness(launch.ready, self._launcher.ip)
+            if launch.files:
+                self._files = KeptFilesWatch(launch.files, self._report_change)
             pid = self._process.spawn(launch.argv, launch.env)
         except (UnitAgentError, ValueError) as error:
+            self._end_watch()
             _log.error("the keeper: %s", error)
             code = error.exit_code if isinstance(error, UnitAgentError) else ExitCode.CONFIGURATION
-            self._enqueue(ev.KeeperExited, Exit(int(code), None))
+            self._agent.on_keeper_exit(Exit(int(code), None), [f"the keeper: {error}"])
             return
         self._metrics.observe_keeper_start()
-        self._readiness = asyncio.create_task(self._await_readiness(check))
+        self._awaiting = asyncio.create_task(self._await_readiness(self._readiness))
         words = " ".join(redaction.redact_words(launch.argv))
-        _log.info(
-            "started the keeper, process %d: %s; it is ready when %s", pid, words, _describe(launch.ready)
-        )
+        _log.info("started the keeper, process %d: %s; it is ready when %s", pid, words, self._readiness.sign)
 
     def _stop(self, grace: float, tasks: BackgroundTasks) -> None:
-        self._end_readiness()
+        self._end_watch()
         if self._stopping is None:
             self._stopping = tasks.start_task(self._await_stop(grace), self._report_stop_failure)
         else:
             self._process.shorten_grace(grace)
+            if self._evidence is not None and grace == 0:
+                self._evidence.interrupt_collection()
 
     async def _await_stop(self, grace: float) -> None:
+        if self._evidence is not None:
+            state, lines = self._agent.state, self._process.read_tail()
+            await self._evidence.collect_before_keeper_stop(state, lines, urgent=grace == 0)
         stuck = await self._process.stop(grace)
         self._stopping = None
         if stuck is None:
-            self._enqueue(ev.KeeperGone)
+            self._agent.enqueue_event(ev.KeeperGone)
         else:
-            self._enqueue(ev.KeeperStuck, stuck.why)
+            self._agent.enqueue_event(ev.KeeperStuck, stuck.why)
 
     def _report_stop_failure(self, error: BaseException) -> None:
         self._stopping = None
-        self._enqueue(ev.KeeperStuck, f"the keeper could not be stopped: {error!r}")
+        self._agent.enqueue_event(ev.KeeperStuck, f"the keeper could not be stopped: {error!r}")
 
-    def _on_exit(self, ended: Exit) -> None:
-        self._end_readiness()
+    def _on_exit(self, ended: Exit, tail: list[str]) -> None:
+        self._end_watch()
         self._metrics.observe_keeper_exit(ended.status)
-        self._enqueue(ev.KeeperExited, ended)
+        self._agent.on_keeper_exit(ended, tail)
+
+    def _report_change(self, change: str) -> None:
+        _log.warning("%s; the next restart loads them: unitagent restart", change)
+        self._agent.enqueue_event(ev.KeeperStale, change)
 
     # readiness
 
     def _end_readiness(self) -> None:
-        if self._readiness is not None:
-            self._readiness.cancel()
-            self._readiness = None
+        self._readiness = None
+        if self._awaiting is not None:
+            self._awaiting.cancel()
+            self._awaiting = None
 
-    async def _await_readiness(self, check: Check) -> None:
-        began = time.monotonic()
-        while not await check():  # noqa: ASYNC110 (it is another process that changes)
+    def _end_watch(self) -> None:
+        self._end_readiness()
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+
+    async def _await_readiness(self, readiness: KeeperReadiness) -> None:
+        began, told = time.monotonic(), ""
+        while why := await readiness.explain_not_ready():
+            waited = time.monotonic() - began
+            if waited >= _PATIENCE and why != told:
+                _log.info("the keeper is not ready %.0f s after its start: %s", waited, why)
+                told = why
             await asyncio.sleep(_CHECK_INTERVAL)
+        self._readiness = None
         _log.info("the keeper is ready after %.1f s", time.monotonic() - began)
-        self._enqueue(ev.KeeperReady)
+        self._agent.enqueue_event(ev.KeeperReady)
 
-    def _read_line(self, line: str) -> None:
-        if self._awaited is not None and self._awaited.search(line):
-            self._seen.set()
-
-    def _make_check(self, ready: str) -> Check:
-        kind, _, rest = ready.partition(":")
-        self._awaited = re.compile(rest) if kind == "log" else None
-        self._seen.clear()
-        if kind == "log":
-            return self._has_logged
-        if kind == "tcp":
-            return lambda: self._accepts(int(rest))
-        if kind == "file":
-            path = resolve_user_path(rest)
-            before = _identify_file(path)
-            return lambda: _has_appeared(path, before)
-        return lambda: _answers(ready)
-
-    async def _has_logged(self) -> bool:
-        return await self._seen.wait()
-
-    async def _accepts(self, port: int) -> bool:
-        """Whether the port accepts connections on the loopback address, or on this instance's."""
-        for host in ("127.0.0.1", self._launcher.ip):
-            if not await explain_unreachable(host, port, within=_CHECK_TIMEOUT):
-                return True
-        return False
-
-
-def _identify_file(path: str | Path) -> tuple[int, int] | None:
-    """Identify a file, so that the one that an earlier keeper left is told from a new one. Blocks."""
-    try:
-        found = Path(path).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
-async def _has_appeared(path: str | Path, before: tuple[int, int] | None) -> bool:
-    return await asyncio.to_thread(_identify_file, path) not in (None, before)
-
-
-async def _answers(url: str) -> bool:
-    try:
-        page = await fetch_url(FetchRequest(url=url, timeout=_CHECK_TIMEOUT, limit=_PAGE, verified=False))
-    except FetchError:
-        return False
-    return page.code in _OK
-
-
-def _describe(ready: str) -> str:
-    kind, _, rest = ready.partition(":")
-    told = {
-        "log": f"a line of its output matches {rest}",
-        "tcp": f"port {rest} accepts connections",
-        "file": f"{rest} is there",
-    }
-    return told.get(kind, f"GET {redact_url(ready)} answers 200")
+    def _read_line(self, line: bytes) -> None:
+        if self._readiness is not None:
+            self._readiness.read_line(line.decode(errors="replace"))

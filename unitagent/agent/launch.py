@@ -23,6 +23,7 @@ from unitagent.discovery.platforms import find_rendezvous_variables
 from unitagent.errors import ConfigurationError
 from unitagent.probes.health import EngineGauges
 from unitagent.probes.in_flight import InFlightRequests
+from unitagent.setting_parsers import parse_filled_readiness, redact_url
 from unitagent.settings import Resolved, Settings
 from unitagent.settings.variables import AUTO_KEEPER
 from unitagent.system import redaction, working_directory
@@ -178,6 +179,28 @@ def _find_keeper(gang: Gang) -> tuple[int, int] | None:
     return (int(generation), int(rest.partition(":")[0])) if rest else None
 
 
+def _find_model(plan: LaunchPlan) -> tuple[str, ...]:
+    """Return the path of the engine's model; nothing where that is a name of a hub."""
+    path = plan.model
+    is_path = path.startswith("/") or (path and Path(working_directory.resolve_user_path(path)).exists())
+    return (path,) if is_path else ()
+
+
+def _check_readiness(written: str, filled: str) -> None:
+    try:
+        parse_filled_readiness(filled)
+    except ValueError:
+        shown = "" if filled == written else f", which is {_show_readiness(filled)} for this rank"
+        raise ConfigurationError(
+            f"UNIT_KEEPER_READY={_show_readiness(written)}{shown}: must be a URL with a host, tcp:PORT, "
+            "file:PATH or log:PATTERN"
+        ) from None
+
+
+def _show_readiness(value: str) -> str:
+    return redact_url(value) if value.startswith("http") else value
+
+
 class Launcher:
     """Turns the user's command and settings into a ``Launch`` for each gang."""
 
@@ -271,7 +294,12 @@ class Launcher:
 
     @working_directory.in_start_directory()
     def prepare_keeper(self, gang: Gang) -> KeeperLaunch:
-        """Complete the keeper's command and environment for this rank of ``gang``."""
+        """Complete the keeper's command and environment for this rank of ``gang``.
+
+        Raises:
+            ConfigurationError: none can be derived, or its readiness makes no sense for this rank.
+
+        """
         from unitagent.agent.keeper_runner import KeeperLaunch  # noqa: PLC0415 (few Units have keepers)
 
         info = replace(
@@ -282,14 +310,18 @@ class Launcher:
         env = build_environment(self._list_variables(), info)
         values = {**env, "MASTER_ENDPOINT": info.master_endpoint}
         words, ready = self._settings.keeper or (), self._settings.keeper_ready or ""
+        files = self._settings.keeper_files or ()
         if words == AUTO_KEEPER:
             completed = self._complete_command(gang, fill_placeholders(self._settings.command, values), env)
-            words, derived = self._derive_keeper(completed.plan if completed else None)
-            ready = ready or derived
-        return KeeperLaunch(fill_placeholders(words, values), env, *fill_placeholders([ready], values))
+            plan = self._derive_keeper(completed.plan if completed else None)
+            words, ready, files = plan.keeper, ready or plan.keeper_ready, files or _find_model(plan)
+        (filled,) = fill_placeholders([ready], values)
+        _check_readiness(ready, filled)
+        paths = [*map(working_directory.resolve_user_path, files)]
+        return KeeperLaunch(fill_placeholders(words, values), env, filled, paths)
 
-    def _derive_keeper(self, plan: LaunchPlan | None) -> tuple[tuple[str, ...], str]:
-        """Return the command of the keeper that the framework has derived, and its readiness.
+    def _derive_keeper(self, plan: LaunchPlan | None) -> LaunchPlan:
+        """Return the plan, if the framework has derived a keeper.
 
         Raises:
             ConfigurationError: it has derived none.
@@ -305,7 +337,7 @@ class Launcher:
             why = "no keeper is known for this command"
             remedy = "use vLLM or SGLang with UNIT_FRAMEWORK=vllm or sglang, or write the keeper's command"
             raise ConfigurationError(f"UNIT_KEEPER=auto: {why}; {remedy}")
-        return plan.keeper, plan.keeper_ready
+        return plan
 
     def _list_variables(self) -> dict[str, str]:
         return {**self._defaults, **self._resolved.environment, **self._inherited}

@@ -29,7 +29,7 @@ from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, Reason
 from unitagent.core.state import State, describe_rank, has_news, make_failure
 from unitagent.core.state_parts import WorkloadPhase
-from unitagent.discovery.master_port import PORTS_ABOVE, find_master_port
+from unitagent.discovery.master_port import PORTS_ABOVE, MasterPorts
 from unitagent.errors import CommandError, StoreError
 from unitagent.probes.health import FailedProbe, HealthVerdict
 from unitagent.probes.metrics import Metrics, record_metrics
@@ -100,7 +100,7 @@ class Agent:
         self._launch: Launch | None = None
         self._engine: EngineStarts | None = None
         self._storing: asyncio.Task[None] | None = None
-        self._port = self._next_port = 0
+        self._ports = MasterPorts()
         self._pending: Gang | None = None
         self._components: Components
         self._failure_output: FailureOutput
@@ -171,10 +171,16 @@ class Agent:
         self._failure_output.remember_tail(self.state.me.generation, tail)
         self._components.metrics.observe_exit(ended.status)
         if ended.signal == signal.SIGINT and self._components.workload.has_terminal:
-            self.enqueue_event(
-                ev.StopRequested, signal.SIGINT
-            )  # Ctrl-C on a terminal only reaches the workload, but is meant for both
+            # Ctrl-C on a terminal only reaches the workload, but is meant for both.
+            self.enqueue_event(ev.StopRequested, signal.SIGINT)
         self.enqueue_event(ev.WorkloadExited, ended)
+
+    def on_keeper_exit(self, ended: Exit, tail: list[str]) -> None:
+        """The keeper's main process ended."""
+        state = self.state
+        if not state.in_gang or state.loads_keepers or not state.config.relaunch:
+            self._failure_output.remember_tail(state.me.generation, tail)
+        self.enqueue_event(ev.KeeperExited, ended)
 
     def on_hangup(self, rank: int, incarnation: str) -> None:
         """A watched peer's connection broke."""
@@ -348,29 +354,14 @@ class Agent:
     async def _find_master_port(self, action: act.FindPort) -> None:
         while action.generation == self.state.me.generation:
             try:
-                port, following = self._choose_ports()
+                kept = self.state.keeper.gang
+                ports = self._ports.choose(self.state.me.ip, kept.master_port if kept else None)
             except OSError as error:
                 _log.warning("cannot find a free master port, trying again: %s", error)
                 await asyncio.sleep(_RETRY_PAUSE)
             else:
-                self._port, self._next_port = port, following
-                self.enqueue_event(ev.PortFound, action.generation, port, following)
+                self.enqueue_event(ev.PortFound, action.generation, *ports)
                 return
-
-    def _choose_ports(self) -> tuple[int, int]:
-        """Choose a port and the next one, 0 if there is none: others know it from here, and need not wait for
-        it in a restart.
-
-        Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
-        """
-        ip = self.state.me.ip
-        kept = self.state.keeper.gang
-        used = (self._port,) if kept is None else (self._port, kept.master_port)
-        port = find_master_port(ip, used, self._next_port)
-        try:
-            return port, find_master_port(ip, (*used, port))
-        except OSError:
-            return port, 0
 
     async def _spawn_pending(self, gang: Gang) -> None:
         """Spawn the workload of the last step, before the next event. The exchange of that step, for which
@@ -396,6 +387,8 @@ class Agent:
             self.enqueue_event(ev.WorkloadExited, Exit(error.exit_code, None))
             return
         self._follow_start(launch, gang.generation)
+        if self._components.keeper is not None:
+            self._components.keeper.begin_use()
         report = None if self._components.warm is None else self._components.warm.starter.report
         self.enqueue_event(ev.Spawned, pid, "" if report is None else report.describe())
         self._components.metrics.observe_start(warm=report is not None and report.warm)
@@ -429,6 +422,8 @@ class Agent:
         if self._components.evidence is not None:
             await self._components.evidence.collect_before_stop(self.state, self._components.workload)
         stuck = await self._components.workload.stop(self._stop_grace)
+        if self._components.keeper is not None:
+            await self._components.keeper.look_at_files()
         self._stopping = None
         if stuck is None:
             self.enqueue_event(ev.WorkloadGone)

@@ -88,7 +88,7 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
     with working_directory.in_start_directory():
         command.check_command(settings.command, os.environ)
         if settings.keeper is not None and settings.keeper != AUTO_KEEPER:
-            command.check_command(settings.keeper, os.environ)
+            command.check_command(settings.keeper, os.environ, "UNIT_KEEPER")
     address = await find_instance_address(settings.ifname, settings.rank_ip, _INTERFACE_SECONDS, _log.warning)
     if settings.http_port and settings.size > 1:
         await run_in_thread_or_here(
@@ -105,6 +105,7 @@ async def _prepare_and_run(resolved: Resolved, where: LogContext, context: Proce
     some_rank = settings.size - 1 if settings.rank is None else settings.rank
     launcher = Launcher(resolved, some_rank, (address.ifname, address.ip), "")
     launcher.prepare_dry_run()  # raises if the command is invalid
+    launcher.prepare_dry_keeper()  # so does this
     location = locate_store(settings, address.ip, context.keys)
     refuse_open_store(settings, location)
     rank = "any rank" if settings.rank is None else f"rank {settings.rank}"

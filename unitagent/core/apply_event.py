@@ -17,6 +17,7 @@ from unitagent.core.events import (
     KeeperExited,
     KeeperGone,
     KeeperReady,
+    KeeperStale,
     KeeperStuck,
     PeerAnswered,
     PeerDisconnected,
@@ -70,7 +71,7 @@ def apply_event(state: State, event: Event) -> State:
             return apply_peer_answer(state, event)
         case PeerDisconnected():
             return apply_disconnect(state, event)
-        case KeeperReady() | KeeperExited() | KeeperGone() | KeeperStuck():
+        case KeeperReady() | KeeperExited() | KeeperGone() | KeeperStuck() | KeeperStale():
             return apply_keeper_event(state, event)
         case _:
             return _apply_workload_event(state, event)

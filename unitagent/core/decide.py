@@ -243,6 +243,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (failures.end_generation, IN_GANG - DRAINING),
     (keeper_rules.finish_loading, RUNNING),
     (keeper_rules.report_dead_keeper, AT_BARRIER),
+    (keeper_rules.renew_stale_keeper, AT_BARRIER),
     (restart_budget.learn_charges, STAYING - JOINING),
     (restart_budget.fail_together, STAYING - JOINING),
     (failures.report_own_isolation, ISOLATED | DRAINING | LEAVING),

@@ -208,6 +208,13 @@ class KeeperStuck(Struct, frozen=True):
     detail: str
 
 
+class KeeperStale(Struct, frozen=True):
+    """What the keeper has loaded has changed since; ``detail`` says what and how."""
+
+    now: float
+    detail: str
+
+
 class Drained(Struct, frozen=True):
     """No request is in flight any more."""
 
@@ -241,6 +248,7 @@ Event = (
     | KeeperExited
     | KeeperGone
     | KeeperStuck
+    | KeeperStale
     | Drained
     | StopRequested
 )

@@ -28,7 +28,7 @@ class EventKind(StrEnum):
     GENERATION = "generation"  # an instance is at the barrier of a new one
     BARRIER = "barrier"  # it has opened
     STATE = "state"  # of an instance
-    KEEPER = "keeper"  # of an instance: it started, is ready, or has ended
+    KEEPER = "keeper"  # of an instance: it started, is ready, is out of date, or has ended
     READY = "ready"  # the Unit serves
     ENGINE = "engine"  # what the start of rank 0's engine was made of
     FAILURE = "failure"  # the first of a generation
@@ -221,6 +221,8 @@ def _derive_keeper(before: State, after: State) -> Derived:
     if new.ready and not old.ready:
         took = f"{after.now - new.since:.1f} s after its start"
         yield EventKind.KEEPER, f"{me}: its keeper is ready, {took}"
+    if new.stale and not old.stale:
+        yield EventKind.KEEPER, f"{me}: {new.stale}"
     if new.gang is None and old.gang is not None:
         yield EventKind.KEEPER, f"{me}: its keeper of generation {old.gang.generation} has ended"
 

@@ -1,9 +1,9 @@
 """When keepers start the workload, and when they end (:mod:`keepers` says what they are).
 
-A keeper ends when its main process does; when it was not ready before its generation was over; when its group
-is broken, since their rendezvous is collective and a single one cannot join again; when its agent leaves,
-after the workload; and at once when its agent is isolated (:mod:`isolation`) or fenced. It does not end with
-a generation of the workload.
+A keeper ends when its main process does; when it was not ready before its generation was over; when what it
+has loaded has changed and no workload uses it; when its group is broken, since their rendezvous is collective
+and a single one cannot join again; when its agent leaves, after the workload; and at once when its agent is
+isolated (:mod:`isolation`) or fenced. It does not end with a generation of the workload.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from msgspec import UNSET
 from unitagent.core.actions import Action, Level
 from unitagent.core.barrier import counts_at_barrier, is_present
 from unitagent.core.failures import remember_failure
-from unitagent.core.keepers import stop_keeper, stop_keeper_at_once
+from unitagent.core.keepers import set_keeper, stop_keeper, stop_keeper_at_once
 from unitagent.core.members import gang_members
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
 from unitagent.core.state import Result, Stage, State, find_stage, log_line
-from unitagent.core.state_parts import Shutdown, WorkloadPhase
+from unitagent.core.state_parts import KeeperView, Shutdown, WorkloadPhase
 
 UNASKED = Shutdown()
 
@@ -54,6 +54,17 @@ def report_dead_keeper(state: State) -> Result:
     return state, (*log_line(Level.ERROR, failure.sentence, "failure", failure), *actions)
 
 
+def renew_stale_keeper(state: State) -> Result:
+    """What my keeper has loaded has changed, and no workload runs here: all keepers start again. Others may
+    have confirmed this generation with it, so it cannot start.
+    """
+    if not (state.keeper.stale and state.keeper.ready) or state.superseded:
+        return state, ()
+    state = set_keeper(state, ready=False)
+    state = state.with_generation(state.me.generation + 1).with_store(notify=True)
+    return state, log_line(Level.WARNING, f"all keepers start again: {state.keeper.stale}", "keeper")
+
+
 def end_keeper(state: State) -> Result:
     """Stop the keeper when it is over, broken, or the last to go."""
     view = state.keeper
@@ -69,9 +80,15 @@ def end_keeper(state: State) -> Result:
         return stop_keeper(state, _choose_last_grace(state)) if over else (state, ())
     if find_stage(state) is Stage.AT_BARRIER and (not view.ready or _is_broken(state)):
         state, actions = stop_keeper(state, state.config.restart_grace)
-        why = "its group is no longer whole" if view.ready else "its generation ended before it was ready"
+        why = _explain_end(view)
         return state, (*log_line(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
     return state, ()
+
+
+def _explain_end(view: KeeperView) -> str:
+    if view.stale:
+        return "what it holds is out of date"
+    return "its group is no longer whole" if view.ready else "its generation ended before it was ready"
 
 
 def _log_loss(state: State) -> tuple[Action, ...]:

@@ -23,7 +23,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from unitagent.core.actions import Action, SpawnKeeper, StopKeeper
-from unitagent.core.events import KeeperExited, KeeperGone, KeeperReady, KeeperStuck
+from unitagent.core.events import KeeperExited, KeeperGone, KeeperReady, KeeperStale, KeeperStuck
 from unitagent.core.exits import Exit
 from unitagent.core.model import Failure, Gang, InstanceState, KeeperRecord, Reason, Record, format_ranks
 from unitagent.core.state import Result, State, describe_rank, make_failure, update_record
@@ -137,7 +137,9 @@ def leave_loading(state: State) -> State:
 # Events.
 
 
-def apply_keeper_event(state: State, event: KeeperReady | KeeperExited | KeeperGone | KeeperStuck) -> State:
+def apply_keeper_event(
+    state: State, event: KeeperReady | KeeperExited | KeeperGone | KeeperStuck | KeeperStale
+) -> State:
     """The state with what became of my keeper."""
     view = state.keeper
     match event:
@@ -148,9 +150,11 @@ def apply_keeper_event(state: State, event: KeeperReady | KeeperExited | KeeperG
             state = _note_keeper_failure(state, event.exit)
             return set_keeper(state, phase=WorkloadPhase.MAIN_EXITED, ready=False)
         case KeeperGone():
-            return set_keeper(state, gang=None, phase=WorkloadPhase.GONE, ready=False, stuck="")
+            return set_keeper(state, gang=None, phase=WorkloadPhase.GONE, ready=False, stuck="", stale="")
         case KeeperStuck():
             return state.with_keeper(stuck=event.detail)
+        case KeeperStale() if view.phase is WorkloadPhase.ALIVE:
+            return state.with_keeper(stale=event.detail)
     return state
 
 
@@ -171,5 +175,6 @@ def _note_keeper_failure(state: State, ended: Exit) -> State:
 def _make_keeper_failure(state: State, ended: Exit) -> Failure:
     rank = state.config.rank
     detail = f"{describe_rank(state, rank)}: its keeper {ended.describe_exit()}"
+    detail += ", and has to stay in the foreground" if ended.code == 0 else ""
     failure = make_failure(state, rank, Reason(ended.reason), detail)
     return replace(failure, exit_code=ended.code, signal=ended.signal)

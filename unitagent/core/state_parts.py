@@ -220,6 +220,7 @@ class KeeperView(Struct, frozen=True, kw_only=True):
         since: When it started.
         grace: Seconds that it got to end, when last told to stop.
         stuck: Which of its processes cannot be killed; empty for none.
+        stale: How what it has loaded differs from what is there now; empty while it does not.
 
     """
 
@@ -229,6 +230,7 @@ class KeeperView(Struct, frozen=True, kw_only=True):
     since: float = 0.0
     grace: float = 0.0
     stuck: str = ""
+    stale: str = ""
 
 
 class PeerEvidence(Struct, frozen=True, kw_only=True):

@@ -142,6 +142,7 @@ def describe_keeper(state: State) -> dict[str, Any] | None:
         "master_port": None if gang is None else gang.master_port,
         "since": None if gang is None else round(state.keeper.since + state.config.epoch, 3),
         "not_ready": list_unready(state),
+        "stale": state.keeper.stale or None,
     }
 
 

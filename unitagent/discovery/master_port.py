@@ -39,6 +39,32 @@ def find_master_port(address: str, used: Collection[int] = (), wanted: int = 0) 
     raise OSError(f"no {PORTS_ABOVE + 1} free ports in a row between {_FIRST} and {_LAST} on {address}")
 
 
+class MasterPorts:
+    """The ports of the generations that this instance leads."""
+
+    def __init__(self) -> None:
+        self._last = self._next = 0
+
+    def choose(self, address: str, kept: int | None) -> tuple[int, int]:
+        """Choose a port and the next one, 0 if there is none: others know it from here, and need not wait for
+        it in a restart. ``kept``: the port of the keepers, which stay.
+
+        Some twenty binds without a wait, a third of a millisecond; a thread would take as long to begin.
+
+        Raises:
+            OSError: as :func:`find_master_port`.
+
+        """
+        used = (self._last,) if kept is None else (self._last, kept)
+        port = find_master_port(address, used, self._next)
+        try:
+            following = find_master_port(address, (*used, port))
+        except OSError:
+            following = 0
+        self._last, self._next = port, following
+        return port, following
+
+
 def _block_is_free(address: str, port: int) -> bool:
     family = find_family(address)
     everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"

@@ -30,7 +30,7 @@ from unitagent.evidence.places import find_place
 from unitagent.evidence.programs import Programs
 from unitagent.system import redaction
 from unitagent.system.procfs import read_process
-from unitagent.system.safe_output import drop_colours, escape_line
+from unitagent.system.safe_output import escape_line, read_shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +238,7 @@ class Collector:
 
 def _show_line(line: str) -> str:
     """Return what a terminal would show of a line, which a progress bar may have rewritten."""
-    return escape_line(drop_colours(line.rstrip("\r").rpartition("\r")[2]))
+    return escape_line(read_shown(line))
 
 
 def _parse_environment(entries: list[str]) -> dict[str, str]:

@@ -96,6 +96,7 @@ class LaunchPlan:
         notices: sentences to show once, at the start.
         keeper: the command that holds what the engine takes from it, where ``keeper_port`` asks for one.
         keeper_ready: how to tell that it is ready, as ``UNIT_KEEPER_READY`` says it.
+        model: what the keeper loads: a path, or a name of a model hub.
 
     """
 
@@ -117,6 +118,7 @@ class LaunchPlan:
     notices: tuple[str, ...] = ()
     keeper: tuple[str, ...] = ()
     keeper_ready: str = ""
+    model: str = ""
 
 
 class Framework(Protocol):

@@ -29,9 +29,13 @@ _BY_HAND = "or write the keeper's command in UNIT_KEEPER"
 _VLLM_SINCE = (0, 31)
 _VLLM_MEETS, _VLLM_HEALTH = 1, 3  # ports above the keepers' own; the one between is that of a draft model
 _SGLANG_MODULE, _SGLANG_DAEMON = "sglang.launch_server", "sglang.srt.weight_cache.daemon"
+_SGLANG_OWN = ("--gpu-id", "--tp-rank", "--pp-rank", "--dist-init-method", "--timeout", "--force")
+_SGLANG_FULL = {"--tp": "--tp-size", "--pp": "--pp-size"}
 _MODEL = Flag("--model")
+_MODEL_PATH = Flag("--model-path", ("--model",))
 _LOAD_FORMAT = Flag("--load-format")
-_EXECUTOR = Flag("--distributed-executor-backend")
+_RAY = (Flag("--distributed-executor-backend"), Flag("--data-parallel-backend", ("-dpb",)))
+_DRAFT = Flag("--speculative-algorithm", ("--speculative-algo",))  # the abbreviation is common
 _LOG_LEVEL = Flag("--log-level")
 
 # Flags of vLLM's server, which its daemon does not know: without a value, with one, and with several.
@@ -78,6 +82,7 @@ def add_vllm_keeper(plan: LaunchPlan, command: SplitCommand, context: RankContex
         origins={**plan.origins, _LOAD_FORMAT.name: "The weights are those that the keeper holds."},
         keeper=(*_find_preload(command.head), *words, *meets, *asked, *listens),
         keeper_ready=f"http://127.0.0.1:{port + _VLLM_HEALTH}/health",
+        model=_MODEL.read_value(words) or "",
     )
 
 
@@ -95,9 +100,29 @@ def add_sglang_keeper(plan: LaunchPlan, command: SplitCommand, context: RankCont
         plan,
         argv=command.append_options(("--weight-cache-mode", "client")),
         origins={**plan.origins, "--weight-cache-mode": "The weights are those that the keeper holds."},
-        keeper=(*command.head[:-1], _SGLANG_DAEMON, *command.words, "--dist-init-method", meets),
+        keeper=(*command.head[:-1], _SGLANG_DAEMON, *_spell_out(command.words), "--dist-init-method", meets),
         keeper_ready=r"log:weight cache daemons on node \d+ are ready",
+        model=_MODEL_PATH.read_value(command.words) or "",
     )
+
+
+def _spell_out(words: Sequence[str]) -> Iterator[str]:
+    """Yield the words of SGLang's engine so that its daemon, which accepts abbreviations of its own flags and
+    looks for them first, leaves them to the engine's parser.
+
+    Raises:
+        ConfigurationError: the daemon would take one for its own.
+
+    """
+    for word in words:
+        name, equals, value = word.partition("=")
+        taken = next((own for own in _SGLANG_OWN if len(name) > len("--") and own.startswith(name)), None)
+        full = _SGLANG_FULL.get(name, name)
+        if taken is not None and full == name:
+            raise ConfigurationError(
+                f"{_AUTO}: {name}: SGLang's daemon would take it for its own {taken}; write the full name"
+            )
+        yield full + equals + value
 
 
 def _require_port(context: RankContext) -> int:
@@ -113,8 +138,9 @@ def _refuse_vllm(context: RankContext, command: SplitCommand) -> None:
         raise ConfigurationError(f"{_AUTO}: vLLM {context.version} has no `vllm preload`; it came with 0.31")
     if "cpu" in context.version:
         raise ConfigurationError(f"{_AUTO}: vLLM {context.version} is a CPU build, and its daemon needs GPUs")
-    if _EXECUTOR.read_value(words) == "ray":
-        raise ConfigurationError(f"{_AUTO}: {_EXECUTOR.name} ray: the daemon starts without Ray; omit it")
+    for flag in _RAY:
+        if flag.read_value(words) == "ray":
+            raise ConfigurationError(f"{_AUTO}: {flag.name} ray: the daemon starts without Ray; omit it")
     for flag, why in (
         (Flag("--enable-eplb"), "experts move between ranks, and the daemon's weights do not"),
         (Flag("--enable-sleep-mode"), "sleeping would free weights that belong to the daemon"),
@@ -133,7 +159,7 @@ def _refuse_sglang(command: SplitCommand) -> None:
             f"{_AUTO}: the daemon is a module of SGLang's Python, which {command.head[-1]!r} does not name; "
             f"start the engine by `python3 -m {_SGLANG_MODULE} …`, {_BY_HAND}"
         )
-    if Flag("--speculative-algorithm").is_set(words):
+    if _DRAFT.is_set(words):
         raise ConfigurationError(
             f"{_AUTO}: --speculative-algorithm: SGLang's daemon holds no draft model; omit it, {_BY_HAND}"
         )
@@ -176,11 +202,16 @@ def _strip_server_flags(words: Sequence[str]) -> tuple[str, ...]:
     return (*((_MODEL.name, *model) if model else ()), *_drop_flags(words[len(model) :]))
 
 
+def _is_number(word: str) -> bool:
+    """Whether this is a value, as ``-1`` is, and no flag."""
+    return re.fullmatch(r"-\d+(\.\d+)?", word) is not None
+
+
 def _drop_flags(words: Sequence[str]) -> Iterator[str]:
     """Yield all words but the server's flags and their values."""
     values = 0.0  # of the server's flag, yet to be dropped
     for word in words:
-        if not word.startswith("-"):
+        if not word.startswith("-") or _is_number(word):
             if values:
                 values -= 1
             else:

@@ -145,7 +145,9 @@ def check_launch(resolved: Resolved) -> None:
     settings = resolved.settings
     check_command(settings.command, os.environ)
     interface = settings.ifname or "", settings.rank_ip or ""
-    Launcher(resolved, settings.rank or 0, interface, marker="").prepare_dry_run(settings.master_address)
+    launcher = Launcher(resolved, settings.rank or 0, interface, marker="")
+    launcher.prepare_dry_run(settings.master_address)
+    launcher.prepare_dry_keeper(settings.master_address)
 
 
 def _explain_start(mode: str, launch: Launch) -> tuple[str, str]:

@@ -42,7 +42,7 @@ from unitagent.probes.answers import (
     sign_response,
 )
 from unitagent.system.redaction import redact_text
-from unitagent.system.safe_output import drop_colours, escape_line
+from unitagent.system.safe_output import escape_line, read_shown
 from unitagent.system.threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _show_part(part: OutputFields) -> OutputFields:
 def _show_lines(data: bytes) -> Iterator[str]:
     """Yield the lines as text, without secrets and without anything that a terminal would obey."""
     for line in data.decode(errors="replace").split("\n")[:-1]:
-        shown = drop_colours(line.rstrip("\r").rpartition("\r")[2])[:_LONGEST_LINE]
+        shown = read_shown(line)[:_LONGEST_LINE]
         yield escape_line(redact_text(shown))
 
 

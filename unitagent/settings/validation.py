@@ -82,7 +82,7 @@ def _check_stop_times(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterato
 def _check_keeper(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterator[str]:
     """A keeper belongs to a service that is restarted as a whole, in place: it outlives no container."""
     if "UNIT_KEEPER" not in raw:
-        for name in ("UNIT_KEEPER_READY", "UNIT_KEEPER_FAILURE"):
+        for name in ("UNIT_KEEPER_READY", "UNIT_KEEPER_FILES", "UNIT_KEEPER_FAILURE"):
             if name in raw:
                 yield f"{_describe_value(raw, name)} without UNIT_KEEPER: set UNIT_KEEPER, or unset {name}"
         return

@@ -402,6 +402,12 @@ class Settings:
     keeper_ready: str | None = _workload(
         "UNIT_KEEPER_READY", READINESS, "how to tell that it is ready", known="by framework, with auto"
     )
+    keeper_files: tuple[str, ...] | None = _workload(
+        "UNIT_KEEPER_FILES",
+        PATHS,
+        "what it loads; a restart loads it again if it changed",
+        known="the model, with auto",
+    )
     keeper_failure: str | None = _workload(
         "UNIT_KEEPER_FAILURE",
         _one_of("restart-unit", "relaunch"),
@@ -477,18 +483,12 @@ class Settings:
     def uniform(self) -> dict[str, str]:
         """The variables that must be equal on all ranks, with their values as text."""
         rows = ((row.name, getattr(self, name)) for name, row in FIELDS.items() if row.uniform)
-        return {name: _format_value(value) for name, value in rows}
+        return {name: setting_parsers.format_value(value) for name, value in rows}
 
     @property
     def timing(self) -> Timing:
         """All durations of the protocol that follow from lease and heartbeat."""
         return Timing.from_lease(self.lease, self.heartbeat)
-
-
-def _format_value(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 FIELDS: dict[str, Variable] = {

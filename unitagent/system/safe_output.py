@@ -26,6 +26,11 @@ def drop_colours(text: str) -> str:
     return _COLOURS.sub("", text)
 
 
+def read_shown(line: str) -> str:
+    """Return what a terminal shows of a line in the end: a progress bar rewrites it after each return."""
+    return drop_colours(line.rstrip("\r").rpartition("\r")[2])
+
+
 def escape_line(text: object) -> str:
     """Escape a text to one harmless line."""
     line = str(text)

@@ -24,8 +24,9 @@ _JOINING = frozenset({"&&", "||", "|", ";", "&", ">", "2>&1"})
 _HEAD = 256  # bytes that the kernel reads of a file to find out how to run it (BINPRM_BUF_SIZE)
 
 
-def check_command(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """Check that ``argv`` can be run in the environment ``env``, and return it unchanged.
+def check_command(argv: Sequence[str], env: Mapping[str, str], name: str = "COMMAND") -> list[str]:
+    """Check that ``argv`` can be run in the environment ``env``, and return it unchanged; a message calls it
+    by ``name``.
 
     A first word with a placeholder is not known yet, so the spawn checks it.
 
@@ -42,7 +43,8 @@ def check_command(argv: Sequence[str], env: Mapping[str, str]) -> list[str]:
             locate_program(argv[0], env)
         except CommandError as error:
             hint = _suggest_remedy(argv) if error.exit_code == ExitCode.NOT_FOUND else ""
-            raise CommandError(f"{error}{hint}", error.exit_code) from None
+            why = str(error).removeprefix("COMMAND")
+            raise CommandError(f"{name}{why}{hint}", error.exit_code) from None
     return list(argv)
 
 

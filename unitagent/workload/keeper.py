@@ -51,7 +51,7 @@ class KeeperOutput(OutputRelay):
 
     def __init__(self) -> None:
         super().__init__(STDERR)
-        self.on_line: Callable[[str], None] = lambda _: None
+        self.on_line: Callable[[bytes], None] = lambda _: None
         self._partial = b""
 
     def _pass_on(self, data: bytes) -> None:
@@ -70,7 +70,7 @@ class KeeperOutput(OutputRelay):
         if lines:
             super()._pass_on(b"".join(PREFIX + line + b"\n" for line in lines))
         for line in lines:
-            self.on_line(line.decode(errors="replace"))
+            self.on_line(line)
 
 
 class KeeperProcess:
@@ -100,15 +100,15 @@ class KeeperProcess:
         self._reaper = reaper
         self._inherited = inherited
         self._kill_seconds = kill_seconds
-        self._on_exit: Callable[[Exit], None] = lambda _: None
+        self._on_exit: Callable[[Exit, list[str]], None] = lambda *_: None
         self._output = KeeperOutput()
         self._group = 0
         self._deadline = math.inf
         self._changed = asyncio.Event()
         reaper.kept_by = self.owns_child
 
-    def follow(self, on_exit: Callable[[Exit], None], on_line: Callable[[str], None]) -> None:
-        """Call ``on_exit`` with the exit of the main process, and ``on_line`` with each line of its output;
+    def follow(self, on_exit: Callable[[Exit, list[str]], None], on_line: Callable[[bytes], None]) -> None:
+        """Call ``on_exit`` with the exit of the main process and its last lines, and ``on_line`` with each;
         neither may block.
         """
         self._on_exit, self._output.on_line = on_exit, on_line
@@ -142,6 +142,10 @@ class KeeperProcess:
     def is_over(self) -> bool:
         """Whether nothing of it is left, or none was started."""
         return not self._group
+
+    def read_tail(self) -> list[str]:
+        """Return the last lines of its output."""
+        return self._output.read_tail()
 
     def owns_child(self, child: procfs.Process) -> bool:
         """Whether a child of ours, perhaps a zombie, is one that the keeper left behind."""
@@ -181,7 +185,7 @@ class KeeperProcess:
     def _on_main_exit(self, ended: Exit) -> None:
         self.pid = None
         self._changed.set()
-        self._on_exit(ended)
+        self._on_exit(ended, self.read_tail())
 
     def _signal_group(self, number: int) -> None:
         if self.pid is not None:  # until it is reaped its group id cannot be reused

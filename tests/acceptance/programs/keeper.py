@@ -31,12 +31,19 @@ def meet() -> None:
     """Wait until the keepers of all ranks are there."""
     if RANK == 0:
         with socket.create_server(PLACE) as server:
-            peers = [server.accept()[0] for _ in range(SIZE - 1)]
-        for peer in peers:
+            peers: dict[int, socket.socket] = {}
+            while len(peers) < SIZE - 1:
+                peer = server.accept()[0]
+                peer.settimeout(1.0)
+                with contextlib.suppress(OSError):
+                    peers |= dict.fromkeys(peer.recv(1), peer)
+        for peer in peers.values():
             peer.sendall(b"!")
         return
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(PLACE) as leader:
+        with contextlib.suppress(OSError), socket.create_connection(PLACE, 1.0) as leader:
+            leader.settimeout(None)
+            leader.sendall(bytes([RANK]))
             if leader.recv(1):
                 return
         time.sleep(0.02)

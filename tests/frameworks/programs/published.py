@@ -47,14 +47,28 @@ class Hollow(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def sglang() -> argparse.ArgumentParser:
-    Hollow("sglang", "srt.arg_groups", "srt.utils.server_args_config_parser")
+    Hollow("sglang", "srt.arg_groups", "srt.utils.server_args_config_parser", "srt.weight_cache.daemon")
     arguments = importlib.import_module("sglang.srt.arg_groups.arg_utils")
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model-path")
-    for name in ("Parallel", "Serving", "Observability"):
+    for name in ("Model", "Parallel", "Serving", "Observability"):
         fields = importlib.import_module(f"sglang.srt.arg_groups.fields.{name.lower()}")
         arguments.add_cli_args_from_dataclass(parser, getattr(fields, name))
     return parser
+
+
+class DaemonParser(argparse.ArgumentParser):
+    """Reads as the ``main`` of SGLang's weight cache daemon does: its own flags first, and then the rest."""
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        daemon = importlib.import_module("sglang.srt.weight_cache.daemon")
+        own = argparse.ArgumentParser(add_help=False)
+        daemon.WeightCacheDaemonArgs.add_cli_args(own)
+        found, rest = own.parse_known_args(args)
+        return argparse.Namespace(**vars(super().parse_args(rest, namespace)), **vars(found))
+
+
+def sglang_daemon() -> argparse.ArgumentParser:
+    return DaemonParser(parents=[sglang()], add_help=False)
 
 
 def lmdeploy() -> argparse.ArgumentParser:
@@ -91,6 +105,7 @@ def deepspeed() -> argparse.ArgumentParser:
 
 PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "sglang": sglang,
+    "sglang-daemon": sglang_daemon,
     "lmdeploy": lmdeploy,
     "accelerate": accelerate,
     "deepspeed": deepspeed,

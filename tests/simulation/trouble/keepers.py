@@ -1,4 +1,6 @@
-"""Faults of keepers: they die at any time, and just after what an agent has decided about them."""
+"""Faults of keepers: they die, or their files change, at any time, and just after what an agent has decided
+about them.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def schedule_keeper_faults(world: World) -> None:
     rng, plan = world.rng, world.plan
     for _ in range(rng.randint(0, 2)):
         at = plan.faults_from * rng.random() + plan.faults_span * rng.random()
-        world.schedule(at, lambda: crash_keeper(world, pick_instance(world)))
+        what = rng.choice((crash_keeper, crash_keeper, renew_files))
+        world.schedule(at, lambda what=what: what(world, pick_instance(world)))
     world.observers.append(_Follower(world).note_decision)
 
 
@@ -43,6 +46,15 @@ def crash_keeper(world: World, one: Instance) -> None:
         world.watch.add_strike(one.rank, "keeper")
     world.story.add(world.now, one.incarnation, "keeper crashes")
     one.keeper.exit()
+
+
+def renew_files(world: World, one: Instance) -> None:
+    """The files that its keeper has loaded are replaced."""
+    if one.keeper is None or not one.keeper.main or one.keeper.stopped is not None or world.healed:
+        return
+    world.watch.add_strike(one.rank, "files")
+    world.story.add(world.now, one.incarnation, "keeper's files change")
+    one.keeper.grow_stale()
 
 
 class _Follower:
@@ -66,7 +78,7 @@ class _Follower:
     def _strike(self, one: Instance) -> None:
         world, rng = self._world, self._world.rng
         hit = one if rng.random() < 0.6 else pick_instance(world)
-        what = rng.choice((crash_keeper, crash_keeper, _kill, lose_living))
+        what = rng.choice((crash_keeper, crash_keeper, renew_files, _kill, lose_living))
         world.schedule(rng.choice((0.0, 0.01, 0.1, 1.0)) * rng.random(), what, world, hit)
 
 

@@ -213,6 +213,14 @@ def judge_warm_files(problem: str, bypass: str) -> Finding:
     return ok("warm files", "all of UNIT_WARM_FILES can be read ahead")
 
 
+def judge_kept_files(count: int, problem: str) -> Finding:
+    """Judge UNIT_KEEPER_FILES: how many there are, or why a change of them goes unnoticed."""
+    if problem:
+        detail = f"nothing notices when the files of the keeper change: {problem}"
+        return warn("keeper files", detail, "correct UNIT_KEEPER_FILES")
+    return ok("keeper files", f"when one of {count} files changes, the next restart loads them again")
+
+
 def judge_grace(grace: float, source: str, runtime: str) -> Finding:
     """Judge the stop grace; the container's own is not visible from inside, so defaults are assumed.
 

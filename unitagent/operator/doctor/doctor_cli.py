@@ -45,6 +45,7 @@ from unitagent.system.host_port import join_host_port
 from unitagent.system.memory import read_available
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import engine_caches, engine_python, file_warmer
+from unitagent.workload.kept_files import take_snapshot
 from unitagent.workload.leftovers import has_agent
 from unitagent.workload.python_command import UnresolvedError, resolve_warm
 from unitagent.workload.reaper import become_subreaper
@@ -262,7 +263,7 @@ def _check_machine(resolved: Resolved | None, place: variable_checks.AddressCont
         container_checks.judge_init(os.getpid(), first.name if first else "", subreaper=become_subreaper()),
     ]
     if resolved is not None:
-        findings += [*check_caches(resolved), *check_warm_files(resolved)]
+        findings += [*check_caches(resolved), *check_warm_files(resolved), *check_kept_files(resolved)]
         findings += check_warm(resolved, place.ifname, place.ip)
         grace, source = resolved.settings.stop_grace, resolved.sources["UNIT_STOP_GRACE_SECONDS"]
         findings.append(
@@ -297,6 +298,17 @@ def check_warm_files(resolved: Resolved) -> Findings:
         return [container_checks.judge_warm_files(f"{error.strerror}: {error.filename}", "")]
     refusal = file_warmer.explain_refusal(sizes, read_available())
     return [container_checks.judge_warm_files(refusal, file_warmer.find_bypass(resolved.settings.command))]
+
+
+def check_kept_files(resolved: Resolved) -> Findings:
+    """Check whether a change of the files of ``UNIT_KEEPER_FILES`` would be noticed."""
+    if resolved.settings.keeper_files is None:
+        return []
+    try:
+        seen = take_snapshot(resolved.settings.keeper_files)
+    except OSError as error:
+        return [container_checks.judge_kept_files(0, f"{error.strerror}: {error.filename}")]
+    return [container_checks.judge_kept_files(len(seen), "" if seen else "there is none")]
 
 
 def check_warm(resolved: Resolved, ifname: str, ip: str) -> Findings:
