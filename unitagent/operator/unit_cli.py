@@ -29,6 +29,7 @@ from unitagent.operator import agent_client, status_table
 from unitagent.operator.history.event_text import format_time
 from unitagent.operator.order_progress import OrderProgress
 from unitagent.operator.store_locator import (
+    ask_agent_instead,
     ask_own_agent,
     find_directions,
     find_store_url,
@@ -131,7 +132,8 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError as error:
-        seen, output = seen or await _fall_back_to_agent(settings, keys, error), None
+        seen = seen or await asyncio.to_thread(ask_agent_instead, settings, keys, error)
+        return seen, []
     finally:
         await store.close()
     return seen, list(output.lines) if output else []
@@ -166,18 +168,6 @@ async def _load_spares(settings: Settings, size: int, keys: Keyring) -> dict[str
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
     differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
     return {"accepted": len(keys), "differing": differing, "strangers": strangers}
-
-
-async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
-    """While the store is unreachable, use the status of the agent in this container, else raise ``error``."""
-    try:
-        seen = await asyncio.to_thread(ask_own_agent, settings, keys)
-    except StoreError:
-        seen = None
-    if seen is None or seen.get("unit") != settings.unit:
-        raise error
-    _warn(f"{error}; showing the status of the agent in this container instead")
-    return seen
 
 
 def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
