@@ -17,6 +17,7 @@ from unitagent.operator.evidence_client import EvidenceReader
 from unitagent.operator.store_locator import find_store_url
 from unitagent.operator.unit_cli import load_status
 from unitagent.store.evidence_index import EvidenceIndex
+from unitagent.system.safe_output import print_warning
 from unitagent.system.threads import run_in_daemon_thread
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ async def load_evidence(
     """Return all evidence that is known, and the Unit's status.
 
     Agents are asked about the ranks that the store does not list for the ``wanted`` generation, or for the
-    last one that ended.
+    last one that ended; of each that does not answer a warning says why.
 
     Raises:
         UnitAgentError: neither the store nor an agent tells of such a Unit.
@@ -48,10 +49,12 @@ async def load_evidence(
     seen, _ = await load_status(settings, keys)
     found = await _read_index(settings, keys)
     generation = max([*found, *list_ends(seen)], default=0) if wanted is None else wanted
-    listed = found.get(generation, {})
+    listed = {rank for rank, one in found.get(generation, {}).items() if one.name}
     unlisted = [one for one in seen["instances"] if one.get("port") and one["rank"] not in listed]
     for evidence in await _ask_agents(settings.unit, keys, unlisted):
-        found.setdefault(evidence.generation, {}).setdefault(evidence.rank, evidence)
+        ranks = found.setdefault(evidence.generation, {})
+        if evidence.rank not in ranks or not ranks[evidence.rank].name:
+            ranks[evidence.rank] = evidence
     return {number: _select_last(ranks) for number, ranks in found.items()}, seen
 
 
@@ -87,7 +90,8 @@ async def _ask_agents(
         try:
             async with turns:
                 listed = await run_in_daemon_thread(reader.list_collections)
-        except (UnitAgentError, OSError):  # no answer, or no thread
+        except (UnitAgentError, OSError) as error:  # no answer, or no thread
+            print_warning(f"warning: rank {instance['rank']}: {error}")
             return []
         return [_read_collection(instance["rank"], one) for one in listed]
 

@@ -132,7 +132,8 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError as error:
-        seen = seen or await asyncio.to_thread(ask_agent_instead, settings, keys, error)
+        if seen is None:
+            seen = await asyncio.to_thread(ask_agent_instead, settings, keys, error)
         return seen, []
     finally:
         await store.close()
