@@ -62,6 +62,10 @@ class EvidenceReader:
             if code != http.client.UNAUTHORIZED or not self._keys:
                 break
             self._challenge = headers.get(CHALLENGE_HEADER.lower(), "")
+        if code == http.client.UNAUTHORIZED and not self._keys:
+            raise UnitAgentError(
+                "its agent has a secret: pass the same one to this command (UNIT_SECRET_FILE)"
+            )
         if code != http.client.OK:
             excerpt = body[:200].decode(errors="replace").strip()
             raise UnitAgentError(f"its agent refuses ({code}): {excerpt}")
