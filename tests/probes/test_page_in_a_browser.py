@@ -183,7 +183,7 @@ async def test_the_phases_of_a_start_are_shown_where_they_are_known(tmp_path: Pa
 
 
 class LostHistory(FakeHistory):
-    """The history of a store that has gone after this many reads; then the agent knows only its last event."""
+    """The history of a store that is gone after this many reads; then the agent knows the last event."""
 
     def __init__(self, reads: int, *events: dict[str, Any]) -> None:
         super().__init__(*events)

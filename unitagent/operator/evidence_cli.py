@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from unitagent.errors import UnitAgentError
+from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.evidence.comparison import compare_ranks
 from unitagent.evidence.folder import MOST_BYTES, PIECE, is_valid_name
 from unitagent.operator.evidence_client import EvidenceReader
@@ -35,6 +35,7 @@ def show_evidence(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print what was collected about a generation, the last one by default; with ``--fetch`` get the files.
 
     Raises:
+        ConfigurationError: the files cannot be written there.
         UnitAgentError: nothing was collected.
         StoreError: neither the store nor an agent answers.
 
@@ -50,7 +51,11 @@ def show_evidence(settings: Settings, namespace: argparse.Namespace) -> int:
     if namespace.fetch is None:
         return 0
     folder = Path(namespace.fetch) / f"generation-{generation}"
-    return _fetch_all(settings, keys, ranks, seen, folder)
+    try:
+        return _fetch_all(settings, keys, ranks, seen, folder)
+    except OSError as error:
+        why = f"must be a directory that can be written ({error.strerror})"
+        raise ConfigurationError(f"--fetch={namespace.fetch!r}: {why}") from error
 
 
 def _choose_generation(settings: Settings, found: Found, seen: Mapping[str, Any], wanted: int | None) -> int:

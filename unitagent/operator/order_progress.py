@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import InstanceState, OrderKind
+from unitagent.core.model import InstanceState, OrderKind, format_ranks
 
 if TYPE_CHECKING:
     from unitagent.core.model import Order, Record
@@ -62,7 +62,10 @@ class OrderProgress:
         size = max(record.size for record in snapshot.records.values())
         up = sum(self._serves_anew(snapshot.records.get(rank)) for rank in range(size))
         leader = snapshot.records.get(0)
-        waits = f", waiting for rank 0's health {leader.trouble}" if leader and leader.trouble else ""
+        silent = [rank for rank in range(size) if snapshot.ages.get(rank, self.quiet) >= self.quiet]
+        waits = f", no sign of life of {format_ranks(silent)}" if silent else ""
+        if leader is not None and leader.trouble and self._serves_anew(leader):
+            waits += f", waiting for rank 0's health {leader.trouble}"
         return f"{up} of {size} ranks run in generation {self._least} or later{waits}"
 
     @property
