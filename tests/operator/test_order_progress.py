@@ -138,3 +138,15 @@ def test_progress_names_who_is_silent_and_no_trouble_of_the_generation_before() 
         "1 of 2 ranks run in generation 2 or later, no sign of life of rank 1, "
         f"waiting for rank 0's health {refuses}"
     )
+
+
+def test_a_rank_is_gone_by_the_lease_that_it_publishes() -> None:
+    long = tuple(record(rank, lease=60.0) for rank in (0, 1))
+    seen = outcome(OrderKind.DRAIN)
+    assert not seen.observe_snapshot(told(*long, r0=30, r1=30), 0.1)
+    assert seen.quiet == 62
+    assert seen.observe_snapshot(told(LEFT, long[1], r1=62), 0.2)
+    assert (
+        seen.outcome
+        == "drained: every rank has stopped, or has been silent for longer than its lease (rank 1)"
+    )

@@ -27,7 +27,7 @@ from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
 from unitagent.operator.history.event_text import format_time
-from unitagent.operator.order_progress import OrderProgress
+from unitagent.operator.order_progress import OrderProgress, find_longest_lease
 from unitagent.operator.store_locator import (
     ask_agent_instead,
     ask_own_agent,
@@ -238,6 +238,10 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
             await _wait_until_known(store, settings, order)
             return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
+        if silent := _find_silent_ranks(snapshot, settings.lease):
+            _warn(
+                f"no sign of life of {format_ranks(silent)}; a rank that is out of contact learns of it when it is back"
+            )
         if wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
@@ -246,6 +250,15 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
     finally:
         await store.close()
     return 0
+
+
+def _find_silent_ranks(snapshot: UnitSnapshot, lease: float) -> list[int]:
+    """Return the ranks that have not left, and whose leases are over."""
+    return [
+        rank
+        for rank, record in sorted(snapshot.records.items())
+        if not record.left and snapshot.ages.get(rank, 0.0) > (record.lease or lease)
+    ]
 
 
 def _refuse_restart(pause: dict[str, Any]) -> str:
@@ -263,9 +276,10 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         OrderTimeoutError: some ranks do not show it in time; they will when they reach the store.
 
     """
-    deadline = time.monotonic() + settings.lease + _ANSWER_TIMEOUT
+    began = time.monotonic()
     while True:
         records = (await store.read()).records
+        patience = find_longest_lease(records.values(), settings.lease) + _ANSWER_TIMEOUT
         unaware = [
             rank
             for rank, record in sorted(records.items())
@@ -273,7 +287,7 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         ]
         if not unaware:
             break
-        if time.monotonic() > deadline:
+        if time.monotonic() - began > patience:
             raise OrderTimeoutError(
                 f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that is out of "
                 "contact learns of it when it is back"

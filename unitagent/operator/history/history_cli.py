@@ -201,9 +201,9 @@ async def _find_silent_ranks(settings: Settings, store: RedisStore, now: float) 
     except StoreError:
         return {}
     return {
-        rank: now - age
-        for rank, age in snapshot.ages.items()
-        if age > settings.lease and rank in snapshot.records and not snapshot.records[rank].left
+        rank: now - snapshot.ages[rank]
+        for rank, record in snapshot.records.items()
+        if not record.left and snapshot.ages.get(rank, 0.0) > (record.lease or settings.lease)
     }
 
 
