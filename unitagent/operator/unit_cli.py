@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,6 +44,7 @@ from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
+_LATE = 0.75  # of a lease
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _ENDED = (
@@ -111,8 +112,16 @@ def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     seen = {**seen, "summary": summarize(seen, now)}
     if as_json:
         return escape_json(json.dumps(seen, indent=2))
-    due = settings.timing.beat_due
+    due = _find_beat_due(settings, seen["instances"])
     return status_table.format_table(seen, output, due, now=now, style=detect_style())
+
+
+def _find_beat_due(settings: Settings, instances: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds after which a heartbeat is late. A Unit may have another lease than this shell
+    knows, and its heartbeat is at most half of that.
+    """
+    leases = [one["lease"] for one in instances if one.get("lease") not in (None, settings.lease)]
+    return _LATE * max(leases) if leases else settings.timing.beat_due
 
 
 async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
@@ -145,6 +154,9 @@ async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring)
     if not snapshot.records and (snapshot.unlike or not snapshot.generation):
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
+    for one in seen["instances"]:
+        record = snapshot.records.get(one["rank"])
+        one["lease"] = record.lease or None if record else None
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
     seen["spares"] = await _load_spares(settings, seen["size"], keys)
     report = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
@@ -239,9 +251,8 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
             return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if silent := _find_silent_ranks(snapshot, settings.lease):
-            _warn(
-                f"no sign of life of {format_ranks(silent)}; a rank that is out of contact learns of it when it is back"
-            )
+            ranks = format_ranks(silent)
+            _warn(f"no sign of life of {ranks}; a rank that is out of contact learns of it when it is back")
         if wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
