@@ -238,4 +238,6 @@ def test_it_can_be_off(tmp_path: Path, units: list[LocalUnit | Solo]) -> None:
     solo.ready(above=1)
     assert not (tmp_path / "evidence").exists()
     assert solo.get("/evidence") == ""
-    assert "no evidence is listed" in solo.run("evidence")
+    said = solo.run("evidence")
+    assert "warning: rank 0: its agent collects none (UNIT_EVIDENCE_SECONDS=0)\n" in said
+    assert "neither the store nor an agent that answers has evidence; it is collected when" in said

@@ -62,16 +62,19 @@ class EvidenceReader:
             if code != http.client.UNAUTHORIZED or not self._keys:
                 break
             self._challenge = headers.get(CHALLENGE_HEADER.lower(), "")
-        if code == http.client.UNAUTHORIZED and not self._keys:
-            raise UnitAgentError(
-                "its agent has a secret: pass the same one to this command (UNIT_SECRET_FILE)"
-            )
         if code != http.client.OK:
-            excerpt = body[:200].decode(errors="replace").strip()
-            raise UnitAgentError(f"its agent refuses ({code}): {excerpt}")
+            raise UnitAgentError(self._explain_refusal(path, code, body))
         if not proof.verify_answer(headers, body):
             raise UnprovenError(self._instance["ip"], self._instance["port"])
         return body
+
+    def _explain_refusal(self, path: str, code: int, body: bytes) -> str:
+        if code == http.client.UNAUTHORIZED and not self._keys:
+            return "its agent has a secret: pass the same one to this command (UNIT_SECRET_FILE)"
+        if code == http.client.NOT_FOUND and path == EVIDENCE:
+            return "its agent collects none (UNIT_EVIDENCE_SECONDS=0)"
+        excerpt = body[:200].decode(errors="replace").strip()
+        return f"its agent refuses ({code}): {excerpt}"
 
     def _sign(self, proof: AnswerProof) -> Mapping[str, str]:
         if not self._keys or not self._challenge:
