@@ -205,4 +205,6 @@ async def test_while_the_store_is_away_the_history_is_what_is_known(
     async with serving(FakeAnswers(shown=shown()), units=LostHistory(reads, *story)) as port:
         document = await load(tmp_path, port, seconds=2000 if reads else 200)
     assert len(re.findall(r"</time><span", document)) == known
-    assert "The history is what this agent knows of it: &lt;/td&gt;" in find(document, "past-trouble")
+    drawn = document.partition('id="history">')[2].partition("</tbody>")[0]
+    assert drawn.count("<tr>") == known, "it draws the ranks that it knows of"
+    assert "This is only what this agent knows of the history: &lt;/td&gt;" in find(document, "past-trouble")
