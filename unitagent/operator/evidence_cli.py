@@ -16,7 +16,7 @@ from unitagent.evidence.comparison import compare_ranks
 from unitagent.evidence.folder import MOST_BYTES, PIECE, is_valid_name
 from unitagent.operator.evidence_client import EvidenceReader
 from unitagent.operator.evidence_listing import list_ends, load_evidence
-from unitagent.system.safe_output import escape_json, print_text, print_verbatim, print_warning
+from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,8 @@ def show_evidence(settings: Settings, namespace: argparse.Namespace) -> int:
     if namespace.json:
         print_verbatim(escape_json(json.dumps(_describe(generation, ranks, seen), indent=2)) + "\n")
     else:
-        print_text("\n".join(_format_generation(generation, ranks, seen, sorted(found))))
+        lines = _format_generation(generation, ranks, seen, sorted(found))
+        print_text("\n".join(map(escape_line, lines)))
     if namespace.fetch is None:
         return 0
     folder = Path(namespace.fetch) / f"generation-{generation}"
