@@ -212,3 +212,21 @@ def test_a_newcomer_with_a_shorter_lease_waits_for_a_holder_that_the_store_forge
     assert not unit.agents[1].joined
     unit.wait(40)
     assert unit.agents[1].joined
+
+
+@pytest.mark.parametrize("rival", ["a rival", "z rival"])
+def test_a_newcomer_with_the_same_tenure_replaces_nobody_who_serves(rival: str) -> None:
+    """The store was set back to before the first claim of that rank, and both claims are the first."""
+    unit = Unit(3, guard=True).formed()
+    board = unit.store.board
+    old = board.records[2]
+    idle = {"state": InstanceState.IDLE, "gang": "", "begun": 0}
+    board.records[2] = replace(old, incarnation=rival, ip="10.9.9.9", netns="elsewhere", **idle)
+    board.holders[2] = rival
+    for count in range(1, 4):
+        if board.holders[2] == rival:
+            board.beats[2] = (Beat(rival, count), unit.now)
+        unit.wait(1)
+    assert unit.take() == []
+    assert board.holders[2] == old.incarnation
+    assert unit.ready() == {0, 1, 2}

@@ -301,6 +301,17 @@ def test_an_answer_that_took_long_shows_no_silence() -> None:
     assert unit.take() == []
 
 
+@pytest.mark.parametrize("result", [ProbeResult.ALIVE, ProbeResult.SILENT])
+def test_an_answer_to_a_question_that_was_forgotten_at_the_start_dates_nothing(result: ProbeResult) -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.tell(1, PeerAnswered, 0, "i1", result)
+    unit.cut = {0, 1}
+    unit.silent = {0, 1}
+    unit.wait(20)
+    stops = {rank: state.workload.alone for rank, state in unit.agents.items()}
+    assert all("no answer from the store since 00:01:4" in why for why in stops.values()), stops
+
+
 def test_without_guard_a_failure_is_its_own() -> None:
     unit = Unit(3).formed()
     unit.crash(1, 3)

@@ -14,7 +14,7 @@ OF_A_RELAY = 1024 // ALL_BEATS + 3  # who is told of rank 0 by it, its neighbour
 OUTAGE = 7  # seconds, and a lease is 5
 
 
-@pytest.mark.parametrize("size", [512, pytest.param(1024, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [256, *(pytest.param(size, marks=pytest.mark.slow) for size in (512, 1024))])
 def test_no_life_depends_on_one_rank_that_answers_all_when_the_store_is_away(size: int) -> None:
     unit = Large(size)
     unit.cut = set(range(size))

@@ -238,8 +238,9 @@ def test_a_stop_signal_counts_however_the_agent_was_started(
     script = f"cat /proc/self/status >{status}.new; mv {status}.new {status}; exec sleep 1000"
     address = f"127.0.0.1:{free_port()}"
     where = ("--size", "1", "--rank", "0", "--unit", f"u{os.getpid()}", "--comm-ifname", "lo")
+    grace = ("--stop-grace-seconds", "1")  # the workload was born with the signal ignored, and ignores it
     agent = subprocess.Popen(
-        [sys.executable, "-m", "unitagent", "run", *where, "--http-address", address, "--",
+        [sys.executable, "-m", "unitagent", "run", *where, *grace, "--http-address", address, "--",
          "sh", "-c", script],
         cwd=ROOT, preexec_fn=prepare, stderr=subprocess.DEVNULL,  # noqa: PLW1509 (there are none)
     )  # fmt: skip

@@ -65,6 +65,15 @@ class Endings:
                 "6 store", f"{one.incarnation} takes itself for isolated, and its peers answer"
             )
 
+    def check_watchdog(self, one: Instance) -> None:
+        """7: the watchdog ends a workload whose agent has heard nothing for a lease, and perhaps learns
+        that later (seed 850005005).
+        """
+        world = self.watch.world
+        if world.now + one.skew - world.watch.lookout.find_last_word(one) < 0.99 * world.timing.lease:
+            self.watch.report_violation("7 needless", f"{one.incarnation}'s watchdog kills too early")
+        self.watch.add_strike(one.rank, "watchdog")
+
     def _note_lost_members(self, one: Instance) -> None:
         """5: a member is replaced that the store lost, and that could not write again for a takeover; in a
         split store also one on the other side (seed 100005284).

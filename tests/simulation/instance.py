@@ -249,7 +249,7 @@ class Instance:
     def _feed_watchdog(self) -> None:
         """As the agent's loop does it: the workload may live for a while after the last contact."""
         state, world = self.state, self.world
-        touched = (self.touched if state.connected else isolation.last_contact(state)) - self.skew
+        touched = isolation.last_contact(state) - self.skew
         if not state.occupied:
             self._minded, self._fed = float("inf"), float("-inf")
         elif touched > self._fed and touched + world.timing.watchdog > world.now:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ from tests.simulation import faults
 from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
 from unitagent.core.exits import ExitCode
-from unitagent.core.invariants import ContradictionError
 from unitagent.core.model import Mode
 
 
@@ -36,9 +36,10 @@ def simulate(seed: int, told: bool = False, **changes: Any) -> Outcome:
     faults.schedule_faults(world)
     try:
         healed = _run_world(world)
-    except (RuntimeError, ContradictionError) as error:
+    except Exception as error:  # noqa: BLE001 - an agent that raises breaks the seed, not the run
         healed = -1.0
-        world.watch.report_violation("decide", str(error)[:500])
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        world.watch.report_violation("decide", f"{error!r:.500} in {where.name}, line {where.lineno}")
     return Outcome(
         plan=world.plan,
         violations=tuple(world.watch.violations),

@@ -84,7 +84,9 @@ class Lookout:
         minded = one.workload is not None and one.workload.alive and not one.workload.killed
         minded = minded or (one.keeper is not None and one.keeper.alive)
         alone = minded and self.watch.plan.probes and self.watch.plan.size > 1 and self.is_alone(one)
-        lasts = min(self.measure_duration("alone", one.incarnation, alone), one.clock - self._last_word(one))
+        lasts = min(
+            self.measure_duration("alone", one.incarnation, alone), one.clock - self.find_last_word(one)
+        )
         if lasts > self.world.bounds.isolated:
             self.watch.report_violation("7 isolated", f"{one.incarnation} goes on alone")
 
@@ -126,10 +128,10 @@ class Lookout:
         was breaks its connections as a rule, and with them what a newcomer has seen; here it does not.)
         """
         lost = one.touched - one.skew <= self.world.boards.lost_at
-        last = self._last_word(one) if lost else self._last_vouch(one)
+        last = self.find_last_word(one) if lost else self._last_vouch(one)
         return one.clock - last <= self.world.bounds.isolated
 
-    def _last_word(self, one: Instance) -> float:
+    def find_last_word(self, one: Instance) -> float:
         """When it last had a word of the store, or of somebody who could vouch for it, on its clock."""
         return max(one.touched, self._last_vouch(one))
 
@@ -281,9 +283,11 @@ class Lookout:
         """Whether somebody, or everybody, who could judge all the time knows that the generation is over. A
         store that has lost something since says nothing about the dead until the living have told it again,
         nor does one whose answers get lost. A last word may reach it after the death, and an answer that
-        takes long dates it later by as much.
+        takes long dates it later by as much. Who starts after the death judges from then on (seed 850000500).
         """
+        works = (one.workload for one in self.world.living)
         told = max(
+            *(work.born for work in works if work is not None and work.gang.id == death.gang.id),
             self.world.boards.lost_at + self.world.timing.heartbeat,
             self.world.lossy_until,
             self.world.boards.words.get(death.who, death.at),

@@ -43,6 +43,7 @@ class Workload:
     ) -> None:
         self.owner = owner
         self.gang = gang
+        self.born = owner.world.now
         self.alive = self.main = True
         self.sick = self.unwell = self.killed = False
         self.stopped: float | None = None
@@ -78,6 +79,7 @@ class Workload:
         """The agent's watchdog has killed it."""
         if not self.alive:
             return
+        self.owner.world.watch.endings.check_watchdog(self.owner)
         if self.main:
             self.owner.handle_event(WorkloadExited, Exit(None, KILL))
         self.end_processes()

@@ -100,7 +100,6 @@ class Agent:
         self._monitor = WorkloadMonitor(self._on_verdict, self._on_probe, self._on_stall, stall)
         self._launch: Launch | None = None
         self._engine: EngineStarts | None = None
-        self._beat = 0.0
         self._storing: asyncio.Task[None] | None = None
         self._port = self._next_port = 0
         self._pending: Gang | None = None
@@ -264,13 +263,10 @@ class Agent:
         termination_log.write_reason(self._termination_log, reason)
 
     def _feed_watchdog(self) -> None:
-        """Extend the watchdog's deadline: to a lease after our last heartbeat, without a store to a lease
-        after our last contact with anybody.
-        """
-        state = self.state
-        if state.occupied:
-            last = self._beat if state.connected else isolation.last_contact(state)
-            self._components.watchdog.extend_deadline(last, state.config.timing.watchdog)
+        """Extend the watchdog's deadline, from our last contact with anybody who knows our place."""
+        if self.state.occupied:
+            last, seconds = isolation.last_contact(self.state), self.state.config.timing.watchdog
+            self._components.watchdog.extend_deadline(last, seconds)
         else:
             self._components.watchdog.disarm()
 
@@ -316,7 +312,6 @@ class Agent:
             _log.debug("%s", error)
             self.enqueue_event(ev.StoreFailed, str(error))
         else:
-            self._beat = began
             now = time.monotonic()
             self._components.metrics.observe_store_contact(now)
             self._components.metrics.observe_exchange(now - began)

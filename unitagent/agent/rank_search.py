@@ -8,7 +8,7 @@ a margin while I had unbroken contact, however long the store was away and whate
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 
 from msgspec import Struct
@@ -71,6 +71,8 @@ class RankSearch:
         self._takeover = timing.takeover  # the longest of all holders' that it has read
         self._order: int | None = None  # the number of the last order when it first read the store
         self._free_since: float | None = None  # since when it could take a rank
+        self._ran_since: float | None = None  # since when each answer has shown that the Unit has run
+        self._vacant_since: dict[int, float] = {}  # rank -> since when no answer has shown a holder
         self.reply: Reply | None = None
         self.drained = False
         self.stands_by = spare is not Spare.HOME
@@ -84,6 +86,7 @@ class RankSearch:
     def note_outage(self) -> None:
         """The store did not answer."""
         self._leases, self.others = self._leases.after_lost_contact(), ()
+        self._ran_since, self._vacant_since = None, {}
 
     def note_reply(self, reply: Reply, now: float) -> None:
         """The store has answered; ``now`` on my clock."""
@@ -97,9 +100,28 @@ class RankSearch:
             for one, sent in self._unheard.items()
             if self._leases.seconds_unchanged(one) >= now - sent
         }
+        self._note_vacancies(reply, now)
         self._note_order(reply)
         if self._home is not None and self._leases.is_beating(_find_holder(reply, self._home)):
             self.stands_by = True
+
+    def _note_vacancies(self, reply: Reply, now: float) -> None:
+        """A store that is set back forgets who came between two looks of mine, without a break in contact."""
+        if not _has_run(reply):
+            self._ran_since = None
+        elif self._ran_since is None:
+            self._ran_since = now
+        vacant = (rank for rank in range(self._me.size) if not _find_holder(reply, rank))
+        self._vacant_since = {rank: self._vacant_since.get(rank, now) for rank in vacant}
+
+    def _list_forgotten(self) -> list[int]:
+        """List the ranks without a holder in a Unit that has run: each was held, by an instance that the
+        store has forgotten and that may have yet to write again.
+        """
+        if self._ran_since is None or self._leases.last is None:
+            return []
+        seen_by = self._leases.last - self._takeover
+        return [rank for rank, since in self._vacant_since.items() if max(since, self._ran_since) > seen_by]
 
     def _note_order(self, reply: Reply) -> None:
         """Whether the Unit has been drained since the first look; an earlier order was for others."""
@@ -220,12 +242,15 @@ class RankSearch:
             takeover=takeover,
             lost_only=self._lost_only,
             home=self._home,
+            forgotten=self._list_forgotten(),
         )
 
     def make_claim(self, rank: int) -> tuple[Claim, Exchange]:
         """Return my record with this rank, and the exchange that claims it."""
         assert self.reply is not None  # noqa: S101 (for mypy; callers have looked)
-        claim = make_claim(self.reply, rank, self._me, observed=self.settled)
+        now = self._leases.last or 0.0
+        observed = self.settled and now - self._vacant_since.get(rank, NEVER) >= self._timing.lease
+        claim = make_claim(self.reply, rank, self._me, observed=observed)
         return claim, make_claim_exchange(claim, self.reply, guard=self._guard)
 
     def explain(self) -> str:
@@ -235,6 +260,10 @@ class RankSearch:
             return "the store has yet to answer"
         if not self.settled:
             return _UNSETTLED
+        forgotten = self._list_forgotten()
+        if forgotten:
+            ranks, verb = format_ranks(forgotten), "has" if len(forgotten) == 1 else "have"
+            return f"{ranks} {verb} no holder any more, and {self._takeover:g} s to write again"
         unheld = [rank for rank in range(size) if not _find_holder(reply, rank) and rank != self._home]
         if self._lost_only and unheld and not _has_run(reply):
             return f"{format_ranks(unheld)} never joined, and are left to their own instances"
@@ -298,7 +327,8 @@ def remember_holders(reply: Reply, known: Mapping[str, Record], leases: Leases) 
 
 
 def make_claim(reply: Reply, rank: int, me: Record, *, observed: bool) -> Claim:
-    """Return my record with this rank; ``observed``: I had unbroken contact for a lease.
+    """Return my record with this rank; ``observed``: I had unbroken contact for a lease, and saw its holder
+    silent, or nobody there, all the time.
 
     It keeps the charges of the record that it replaces: my successor needs them if I end before I write
     again.
@@ -348,6 +378,7 @@ def find_free_rank(
     takeover: float,
     lost_only: bool = False,
     home: int | None = None,
+    forgotten: Collection[int] = (),
 ) -> int | None:
     """Return the lowest rank whose last holder is certainly gone, or None.
 
@@ -357,7 +388,7 @@ def find_free_rank(
     lease by its own clock, which may have been set, I watch for as long as a connected holder needs to write.
     ``takeover`` is the longest of all holders that I have read: an agent lives by its own lease, which may be
     longer than mine. With ``lost_only`` I leave ranks that nobody has held to others, except my own, until
-    the Unit has run.
+    the Unit has run. I take none whose holder the store may have ``forgotten``.
     """
     aged = reply.age >= timing.lease
     settled = is_settled(leases, timing.contact_gap if aged else timing.lease)
@@ -367,7 +398,8 @@ def find_free_rank(
     places = [
         rank
         for rank in sorted(range(me.size), key=lambda rank: rank != home)
-        if not _was_held_lately(rank, leases, me, takeover, heard or {})
+        if rank not in forgotten
+        and not _was_held_lately(rank, leases, me, takeover, heard or {})
         and (not lost_only or rank == home or _find_holder(reply, rank) or ran)
     ]
     mine = (rank for rank in places if (old := reply.records.get(rank)) and old.had_address_of(me))

@@ -252,8 +252,10 @@ def _is_lost_by_store(state: State, shown: Record | None, member: Record) -> boo
     """Whether the store has lost a member that the Unit still has. One that was silent for long, also when
     it was asked, has a successor, and so has one in whose place another one has beaten since.
     """
-    if shown is None or shown.supersedes(member):
-        return shown is None
+    if shown is None:
+        return True
+    if shown.supersedes(member) and (shown.incarnation == member.incarnation or shown.tenure > member.tenure):
+        return False
     if shown.had_address_of(member) and state.store.leases.has_followed(
         shown.incarnation, member.incarnation
     ):

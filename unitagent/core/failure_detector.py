@@ -228,8 +228,9 @@ def _note_answer(state: State, event: PeerAnswered) -> State:
     recent = state.now - longest_takeover(state, holder, state.store.former)
     heard = {one: at for one, at in state.peers.heard.items() if at >= recent}
     asked = min(state.now, _asked_at(state, event.rank))
-    heard[event.incarnation] = asked
-    if _relays_leader(state, event):
+    if asked > NEVER:  # else I have started since, and forgotten when I asked
+        heard[event.incarnation] = asked
+    if asked > NEVER and _relays_leader(state, event):
         heard[event.leader] = max(heard.get(event.leader, NEVER), asked - max(0.0, event.leader_age))
     unheard = {one: at for one, at in state.peers.unheard.items() if one != event.incarnation}
     return plausibility.learn_generation(state.with_peers(heard=heard, unheard=unheard), event.generation)
@@ -243,7 +244,8 @@ def _note_silence(state: State, event: PeerAnswered, record: Record) -> State:
         return state
     known = {one.incarnation for one in (*state.store.records.values(), state.store.former) if one}
     since = {one: at for one, at in state.peers.unheard.items() if one in known}
-    return state.with_peers(unheard={**since, event.incarnation: _asked_at(state, event.rank)})
+    asked = _asked_at(state, event.rank)
+    return state.with_peers(unheard={**since, event.incarnation: asked} if asked > NEVER else since)
 
 
 def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:

@@ -131,13 +131,13 @@ def is_isolated(state: State) -> bool:
 
 
 def last_contact(state: State) -> float:
-    """Until when I know that nobody has considered me lost, without the store; for the watchdog.
+    """Until when I know that nobody has considered me lost; for the watchdog.
 
-    An isolated agent decides some time after its lease expires, and must not be killed before it has.
-    If peers cannot be asked, nobody is isolated.
+    Without the store an isolated agent decides some time after its lease expires, and must not be killed
+    before it has. If peers cannot be asked then, nobody is isolated.
     """
     last = state.store.touched
-    if last is None or not can_be_isolated(state):
+    if last is None or not (state.connected or can_be_isolated(state)):
         return state.now
     touched = max(
         [
@@ -145,6 +145,8 @@ def last_contact(state: State) -> float:
             *(state.peers.heard.get(peer.incarnation, last) for peer in _list_witnesses(state)),
         ]
     )
+    if state.connected:
+        return touched
     return touched + min(DECIDING, max(0.0, state.now - state.config.lease - touched))
 
 

@@ -49,7 +49,7 @@ def leave_when_fenced(state: State) -> Result:
     rival = holder is not None and holder.incarnation not in {"", state.me.incarnation} and not holder.left
     if holder is None or not (rival and is_living(state, holder.incarnation)):
         return state, ()
-    if state.me.outranks(holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
+    if _prevails_over(state, holder) and (_runs_with_gang(state) or not _has_answered(state, holder)):
         return state, ()
     where = holder.hostname or holder.ip
     why = (
@@ -62,6 +62,14 @@ def leave_when_fenced(state: State) -> Result:
         state.with_workload(phase=WorkloadPhase.STOPPING, grace=0.0), state=InstanceState.STOPPING
     )
     return state, (Log(Level.ERROR, why, "fenced"), Stop(0.0))
+
+
+def _prevails_over(state: State, holder: Record) -> bool:
+    """Whether my tenure is the later one. Two instances have the same number where the store was set back to
+    before the first claim: then the one that runs with the others prevails over one that has not started.
+    """
+    serves = _runs_with_gang(state) and not holder.state.started
+    return state.me.tenure >= holder.tenure if serves else state.me.outranks(holder)
 
 
 def _has_answered(state: State, holder: Record) -> bool:
@@ -124,7 +132,7 @@ def find_replaceable(state: State) -> str | None:
         return "" if state.joined or not _may_have_forgotten(state) else None
     if record is None or record.incarnation != holder:  # its record is lost or corrupt, its heartbeat is not
         return holder if _runs_with_gang(state) or is_gone(state, holder) else None
-    if _runs_with_gang(state) and state.me.outranks(record):
+    if _runs_with_gang(state) and _prevails_over(state, record):
         return holder
     if state.me.left and record.outranks(state.me):  # I gave it back
         return None
