@@ -23,6 +23,7 @@ MEETING = {  # of the operator's files; the others make words of what they are g
     "history/history_cli.py",
     "evidence_cli.py",
     "evidence_client.py",
+    "evidence_listing.py",
     "list_cli.py",
     "logs_cli.py",
     "render/render_cli.py",

@@ -104,6 +104,22 @@ async def test_steps_that_change_nothing_write_nothing_and_hold_no_connection(
 
 
 @story
+async def test_what_is_not_written_yet_is_known() -> None:
+    shelf = Shelf()
+    shelf.trouble = "away"
+    recorder = HistoryWriter(shelf, START)
+    assert recorder.recall_events() == []
+    async with recorder.write_in_background():
+        change(recorder, 2)
+        await until(lambda: shelf.tries > 0)
+        assert [one.number for one in recorder.recall_events()] == [0, 1]
+        shelf.trouble = ""
+        change(recorder)
+        await until(lambda: shelf.numbers == [0, 1, 2])
+        await until(lambda: recorder.recall_events() == [])
+
+
+@story
 async def test_what_an_outage_held_back_is_told_afterwards(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

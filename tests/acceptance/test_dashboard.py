@@ -92,6 +92,7 @@ def test_a_page_has_the_history_of_its_own_unit_or_of_any(pair: Pair) -> None:
             "state",
             "detail",
             "phases",
+            "number",
         ]
         assert 0 <= seen["now"] - seen["events"][0]["at"] < 600
 

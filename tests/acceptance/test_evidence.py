@@ -20,6 +20,7 @@ import pytest
 from tests.acceptance.local import UNIT, LocalUnit, unitagent
 from tests.acceptance.solo import Solo
 from tests.evidence.collecting import GANG
+from tests.servers import running
 from tests.waiting import DEADLINE, until
 from unitagent.system import procfs
 
@@ -198,6 +199,37 @@ def test_an_agent_that_is_asked_to_stop_waits_for_nothing(
     until(lambda: hanging_program(tmp_path) is None, "the collector ends its program")
 
 
+def test_what_was_collected_while_the_store_was_away_is_found(
+    tmp_path: Path, units: list[LocalUnit | Solo], health: tuple[str, type[Health]]
+) -> None:
+    options = ["--evidence-dir", str(tmp_path / "evidence"), "--evidence-seconds", "30"]
+    options += ["--health-url", health[0], "--health-interval-seconds", "0.5", "--health-failures", "2"]
+    work = [sys.executable, "-c", "import time\nprint('it works', flush=True)\ntime.sleep(1000)"]
+    with running(tmp_path) as redis:
+        solo = Solo(tmp_path, *options, command=work, UNIT_REDIS_URL=redis.url)
+        units.append(solo)
+        solo.ready()
+        redis.kill()
+        until(lambda: not solo.status()["store"]["connected"], "the agent notices")
+        health[1].code = 503
+        (kept,) = until(
+            lambda: list((tmp_path / "evidence").glob("*/rank-0/*/report.json")), "nothing is left out"
+        )
+        assert {"output.txt", "decisions.txt"} <= {path.name for path in kept.parent.iterdir()}
+        shown = solo.run("evidence", "--fetch", str(tmp_path / "got"))
+        assert "; this is what the Unit's agents know\n" in shown
+        assert "is in <module> (<string>:3)" in shown
+        assert (tmp_path / "got" / "generation-1" / "rank-0" / "output.txt").read_text() == "it works\n"
+        health[1].code = 200
+        redis.start()
+        solo.ready(above=1)
+        shown = solo.run("evidence")
+        assert shown.startswith(
+            "generation 1 ended: rank 0 (127.0.0.1) failed its health check: answered 503"
+        )
+        assert "is in <module> (<string>:3)" in shown
+
+
 def test_it_can_be_off(tmp_path: Path, units: list[LocalUnit | Solo]) -> None:
     solo = Solo(tmp_path, "--evidence-dir", str(tmp_path / "evidence"), "--evidence-seconds", "0")
     units.append(solo)
@@ -206,4 +238,6 @@ def test_it_can_be_off(tmp_path: Path, units: list[LocalUnit | Solo]) -> None:
     solo.ready(above=1)
     assert not (tmp_path / "evidence").exists()
     assert solo.get("/evidence") == ""
-    assert "no evidence is listed" in solo.run("evidence")
+    said = solo.run("evidence")
+    assert "warning: rank 0: its agent collects none (UNIT_EVIDENCE_SECONDS=0)\n" in said
+    assert "neither the store nor an agent that answers has evidence; it is collected when" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -138,6 +139,26 @@ def test_with_a_secret_only_those_who_have_it_read(tmp_path: Path) -> None:
             f"unitagent: rank 0 (127.0.0.1:{solo.port}): its agent has a secret: pass the same one to this "
             "command (UNIT_SECRET_FILE)\n"
         )
+    finally:
+        solo.close()
+
+
+@pytest.mark.parametrize(("script", "shown"), [
+    ("echo the disk is full", ["the disk is full"]),
+    ("echo it starts; echo the disk is full >&2", ["the disk is full"]),
+])  # fmt: skip
+def test_the_last_lines_are_those_of_stderr_or_else_of_stdout(
+    tmp_path: Path, script: str, shown: list[str]
+) -> None:
+    command = ["sh", "-c", f"[ $UNIT_GENERATION = 1 ] && {{ {script}; exit 3; }}; exec sleep 1000"]
+    solo = Solo(tmp_path, command=command)
+    try:
+        solo.ready(above=1)
+
+        def read() -> list[str]:
+            return re.findall(r"^  \| (.*)$", solo.run("status"), re.MULTILINE)
+
+        assert until(read, "the store has them") == shown
     finally:
         solo.close()
 

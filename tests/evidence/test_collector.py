@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -100,7 +101,10 @@ def test_the_output_names_the_cause(tmp_path: Path) -> None:
     lines = ["Traceback", "ModuleNotFoundError: No module named 'flash_attn'"]
     collection = Collection(tmp_path, os.getpid(), live=False, texts={"output.txt": lines})
     assert collection.wait()["cause"] == "the Python module flash_attn is not installed"
-    assert set(collection.names) == {"output.txt", "pressure.txt"}
+    assert set(collection.names) == {"output.txt", "pressure.txt", "report.json"}
+    assert (
+        json.loads(collection.text("report.json"))["cause"] == "the Python module flash_attn is not installed"
+    )
 
 
 def test_services_of_the_agent_are_left_out(tmp_path: Path, workloads: list[Workload]) -> None:

@@ -118,3 +118,16 @@ def test_the_default_is_below_the_temporary_folder() -> None:
     assert folder.choose_root(None, {}) == ("/tmp/unitagent-evidence", True)  # noqa: S108
     assert folder.choose_root(None, {"TMPDIR": "/x"}) == ("/x/unitagent-evidence", True)
     assert folder.choose_root("/y", {}) == ("/y", False)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[]", b"[" * 100_000, b'{"a": "' + b"x" * 200_000 + b'"}', b"\xff"]
+)
+def test_a_report_that_is_none_says_nothing(rank: Path, raw: bytes) -> None:
+    made = make(rank, 1)
+    assert folder.read_report(rank, made.name) == {}
+    folder.write_file(made, folder.REPORT, raw)
+    assert folder.read_report(rank, made.name) == {}
+    folder.write_file(made, folder.REPORT, b'{"cause": "a full disk"}')
+    assert folder.read_report(rank, made.name) == {"cause": "a full disk"}
+    assert folder.read_report(rank, "..") == {}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.operator.command import run
+from tests.operator.command import UNITAGENT, run
 from unitagent import cli
 from unitagent.cli import COMMANDS
 from unitagent.settings.variables import VARIABLES
@@ -190,3 +193,14 @@ def test_env_shows_nothing_where_more_than_the_identity_is_wrong() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "(1) UNIT_MODE='jbo'" in done.stderr
     assert "(2) RANK_ID and UNIT_SIZE missing" in done.stderr
+
+
+def test_a_full_disk_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*UNITAGENT, "env", "--size", "1", "--rank", "0"], env={"PATH": os.environ["PATH"]},
+            stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+    said = "unitagent: error: stdout cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)

@@ -124,3 +124,29 @@ def test_whether_the_unit_ran_when_the_order_was_given(leader: Record, started: 
 )
 def test_nobody_is_left_to_restart(kind: OrderKind, snapshot: UnitSnapshot | None, hopeless: bool) -> None:
     assert outcome(kind).is_hopeless(snapshot) is hopeless
+
+
+def test_progress_names_who_is_silent_and_no_trouble_of_the_generation_before() -> None:
+    refuses = "http://127.0.0.1:8000/health: connection refused"
+    seen = outcome(OrderKind.RESTART)
+    old = told(
+        record(0, state=RUNNING, generation=1, failed_check=refuses), record(1, state=RUNNING, generation=1)
+    )
+    assert seen.describe(old) == "0 of 2 ranks run in generation 2 or later"
+    new = told(record(0, state=RUNNING, generation=2, failed_check=refuses), r1=LEASE + 2)
+    assert seen.describe(new) == (
+        "1 of 2 ranks run in generation 2 or later, no sign of life of rank 1, "
+        f"waiting for rank 0's health {refuses}"
+    )
+
+
+def test_a_rank_is_gone_by_the_lease_that_it_publishes() -> None:
+    long = tuple(record(rank, lease=60.0) for rank in (0, 1))
+    seen = outcome(OrderKind.DRAIN)
+    assert not seen.observe_snapshot(told(*long, r0=30, r1=30), 0.1)
+    assert seen.quiet == 62
+    assert seen.observe_snapshot(told(LEFT, long[1], r1=62), 0.2)
+    assert (
+        seen.outcome
+        == "drained: every rank has stopped, or has been silent for longer than its lease (rank 1)"
+    )

@@ -16,7 +16,7 @@ import pytest
 from tests.acceptance.local import unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.servers import running
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 from unitagent.operator import agent_client
 from unitagent.system.keyring import Keyring
 
@@ -38,6 +38,26 @@ def test_what_only_agents_know_is_asked_of_rank_0(tmp_path: Path) -> None:
             seen = json.loads(solo.run("status", "--json"))
             assert seen["guard"] is None
             assert set(seen["recovery"].values()) == {None}
+        finally:
+            solo.close()
+
+
+def test_a_unit_with_another_lease_than_this_shell_knows_is_not_silent(tmp_path: Path) -> None:
+    with running(tmp_path) as redis:
+        solo = Solo(tmp_path, "--lease-seconds", "60", "--heartbeat-seconds", "20", UNIT_REDIS_URL=redis.url)
+        try:
+            solo.ready()
+
+            def read() -> dict[str, Any]:
+                (one,) = json.loads(solo.run("status", "--json"))["instances"]
+                return dict(one)
+
+            assert until(lambda: read()["lease_seconds"] > 3 and read(), "it rests")["lease"] == 60
+            assert "silent" not in solo.run("status")
+            assert "warning" not in solo.run("pause", "--for", "10m")
+            drained = solo.run("drain", "--wait")
+            assert "drained: every rank has stopped after " in drained
+            assert solo.popen.wait(DEADLINE) == 0
         finally:
             solo.close()
 

@@ -69,10 +69,11 @@ def event(ago: float, rank: int, kind: str, state: str | None, detail: str = "")
     return {**at, "kind": kind, "state": state, "detail": detail}
 
 
-async def load(folder: Path, port: int, fragment: str = "") -> str:
-    """Return the document after twenty seconds of the browser's time."""
+async def load(folder: Path, port: int, fragment: str = "", seconds: int = 200) -> str:
+    """Return the document after so many seconds of the browser's time, of which most pass at once."""
     assert CHROMIUM is not None
-    options = ["--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}", "--virtual-time-budget=20000"]
+    options = ["--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+    options += [f"--virtual-time-budget={1000 * seconds}"]
     browser = await asyncio.create_subprocess_exec(
         CHROMIUM, "--headless", *options, "--dump-dom", f"http://127.0.0.1:{port}/{fragment}",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -179,3 +180,31 @@ async def test_the_phases_of_a_start_are_shown_where_they_are_known(tmp_path: Pa
     async with serving(FakeAnswers(shown=shown(engine=None)), units=FakeHistory()) as port:
         document = await load(tmp_path, port)
     assert re.search(r'<section id="started"[^>]* hidden="">', document)
+
+
+class LostHistory(FakeHistory):
+    """The history of a store that is gone after this many reads; then the agent knows the last event."""
+
+    def __init__(self, reads: int, *events: dict[str, Any]) -> None:
+        super().__init__(*events)
+        self.left = reads
+
+    async def read_events(self, name: str) -> dict[str, Any]:
+        self.left -= 1
+        if self.left >= 0:
+            return await super().read_events(name)
+        return {"now": time.time(), "events": [self.events[-1]], "trouble": HOSTILE}
+
+
+@pytest.mark.parametrize(("reads", "known"), [(1, 2), (0, 1)])
+@in_loop
+async def test_while_the_store_is_away_the_history_is_what_is_known(
+    tmp_path: Path, reads: int, known: int
+) -> None:
+    story = event(9, 0, "ready", None, "the Unit serves"), event(5, 1, "store-lost", None, "rank 1 lost it")
+    async with serving(FakeAnswers(shown=shown()), units=LostHistory(reads, *story)) as port:
+        document = await load(tmp_path, port, seconds=2000 if reads else 200)
+    assert len(re.findall(r"</time><span", document)) == known
+    drawn = document.partition('id="history">')[2].partition("</tbody>")[0]
+    assert drawn.count("<tr>") == known, "it draws the ranks that it knows of"
+    assert "This is only what this agent knows of the history: &lt;/td&gt;" in find(document, "past-trouble")

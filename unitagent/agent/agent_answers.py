@@ -23,6 +23,7 @@ from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
     from unitagent.agent.spare_watch import SpareWatch
+    from unitagent.core.history import HistoryEvent
     from unitagent.workload.file_warmer import FileWarmer
 
 
@@ -46,6 +47,7 @@ class AgentAnswers:
         self._agreement = agreement
         self._warmer = warmer
         self.spares: SpareWatch | None = None
+        self.recall_events: Callable[[], Sequence[HistoryEvent]] = tuple
 
     async def next_step(self) -> None:
         """Wait until something has happened or the store has answered; for one caller only."""

@@ -230,13 +230,15 @@ class EvidenceCollection:
             if failure is None:
                 return
             if reports.seen.is_set():
-                await self._list_reports(state, failure, reports)
+                with contextlib.suppress(StoreError):  # nobody is told, but all is written
+                    await self._list_evidence(make_entry(state, failure, reports.raw))
             if compares and state.config.rank == 0 and failure.stops > 1:
                 self._start_task(self._compare_all(state, failure, seconds))
             await _wait_for_either(reports.done, reports.done, seconds)
-            mine = await self._list_reports(state, failure, reports)
+            mine = make_entry(state, failure, reports.raw)
             if mine.trouble:
                 _log.info("evidence: %s", escape_line(mine.trouble))
+            await self._list_evidence(mine)
             if mine.cause and failure.rank == mine.rank:
                 await self._explain_failure(state, failure, ": ", escape_line(mine.cause))
         except StoreError as error:
@@ -244,17 +246,8 @@ class EvidenceCollection:
         finally:
             reports.close()
 
-    async def _list_reports(self, state: State, failure: Failure, reports: CollectorReports) -> RankEvidence:
-        mine = RankEvidence(
-            generation=failure.generation,
-            rank=state.config.rank,
-            incarnation=state.config.incarnation,
-            at=time.time(),
-            reason=failure.reason.value,
-            **read_reports(reports.raw),
-        )
+    async def _list_evidence(self, mine: RankEvidence) -> None:
         await self._index.put_entry(mine.generation, mine.rank, encode_entry(mine))
-        return mine
 
     async def _compare_all(self, state: State, failure: Failure, seconds: float) -> None:
         """Wait for the others' entries, and say who is different."""
@@ -343,6 +336,18 @@ async def _wait_for_either(done: asyncio.Event, interrupted: asyncio.Event, seco
     finally:
         for one in waits:
             one.cancel()
+
+
+def make_entry(state: State, failure: Failure, raw: bytes) -> RankEvidence:
+    """Make the entry of the index from what a collector has reported so far."""
+    return RankEvidence(
+        generation=failure.generation,
+        rank=state.config.rank,
+        incarnation=state.config.incarnation,
+        at=time.time(),
+        reason=failure.reason.value,
+        **read_reports(raw),
+    )
 
 
 def encode_entry(evidence: RankEvidence) -> bytes:

@@ -188,9 +188,10 @@ class EvidenceFiles:
 
     def list_collections(self) -> list[dict[str, Any]]:
         """Return all collections, oldest first. Blocks."""
-        from unitagent.evidence.folder import list_collections  # noqa: PLC0415
+        from unitagent.evidence.folder import list_collections, read_report  # noqa: PLC0415
 
-        return [one.describe() for one in list_collections(self._locate_folder())]
+        mine = self._locate_folder()
+        return [{**one.describe(), "report": read_report(mine, one.name)} for one in list_collections(mine)]
 
     def read_piece(self, collection: str, file: str, offset: int) -> bytes | None:
         """Return a piece of a file; None if there is no such file. Blocks."""

@@ -116,6 +116,11 @@ class HistoryWriter:
         except StoreError:
             return ()
 
+    def recall_events(self) -> list[HistoryEvent]:
+        """Return what this agent knows without the store, oldest first: its copy, and what is not written."""
+        kept = self._keeper.events if self._keeper is not None else []
+        return sorted([*kept, *self._queue], key=lambda event: event.at)
+
     @contextlib.asynccontextmanager
     async def write_in_background(self) -> AsyncIterator[None]:
         """Write for the duration of the block; at its end, write the rest within a moment."""

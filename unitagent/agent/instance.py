@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from unitagent.agent.spare_watch import SpareWatch
     from unitagent.agent.standby import StandbyAnswers
     from unitagent.agent.warm_starts import WarmStartScheduler
-    from unitagent.probes.answers import Answers
     from unitagent.probes.health import HealthCheck
     from unitagent.probes.unit_list import UnitSource
     from unitagent.workload.file_warmer import FileWarmer
@@ -259,13 +258,13 @@ async def _run_placed(
             keeper=_make_keeper_runner(context, launcher, metrics, agent, warmer=warmer, evidence=evidence),
         )
     )
-    agreement = SecretAgreement(agent, membership.store, context.keys)
-    membership.file.add_follower(agreement.check_agreement)
+    agreement = _make_agreement(agent, membership, context.keys)
     answers = AgentAnswers(
         agent, metrics, settings.dashboard, agreement, warmer=warmer, traffic_port=dry_run.traffic_port
     )
     announcer = EndpointPublisher(membership.registry, answers, settings, me.ip, dry_run.traffic_port or 0)
     answers.spares = _make_spare_watch(settings, context, membership)
+    answers.recall_events = history.recall_events
     async with (
         history.write_in_background(),
         _run_probe_server(settings, answers, me.ip, context.keys, _open_evidence(settings, me.rank)),
@@ -280,6 +279,12 @@ async def _run_placed(
 def _make_peers(settings: Settings, context: ProcessContext, membership: Membership, agent: Agent) -> Peers:
     asker = PeerAsker(settings.unit, membership.me.incarnation, context.keys)
     return Peers(asker, membership.address.ip, settings.timing.peer_timeout, agent.on_hangup)
+
+
+def _make_agreement(agent: Agent, membership: Membership, keys: Keyring) -> SecretAgreement:
+    agreement = SecretAgreement(agent, membership.store, keys)
+    membership.file.add_follower(agreement.check_agreement)
+    return agreement
 
 
 def _make_spare_watch(
@@ -469,10 +474,12 @@ def _open_evidence(settings: Settings, rank: int) -> EvidenceFiles | None:
     return EvidenceFiles(settings.evidence_dir, settings.unit, rank)
 
 
-def _make_observer(where: StoreSetup, answers: Answers, settings: Settings, keys: Keyring) -> UnitSource:
+def _make_observer(
+    where: StoreSetup, answers: AgentAnswers | StandbyAnswers, settings: Settings, keys: Keyring
+) -> UnitSource:
     from unitagent.agent.store_observer import StoreObserver  # noqa: PLC0415 (few pages are ever looked at)
 
-    return StoreObserver(where.url, answers, settings, keys)
+    return StoreObserver(where.url, answers, settings, keys, answers.recall_events)
 
 
 def _collect_host_names(settings: Settings) -> AllowedHosts:

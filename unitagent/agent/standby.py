@@ -23,6 +23,7 @@ from unitagent.settings import Settings
 from unitagent.store.protocol import UnitSnapshot
 
 if TYPE_CHECKING:
+    from unitagent.core.history import HistoryEvent
     from unitagent.workload.file_warmer import FileWarmer
 
 
@@ -44,6 +45,11 @@ class StandbyAnswers:
         self._metrics = metrics
         self._warmer = warmer
         self._since = time.time()
+
+    @staticmethod
+    def recall_events() -> tuple[HistoryEvent, ...]:
+        """Return what is known of the history without the store: nothing."""
+        return ()
 
     def answer_probe(self, probe: Probe) -> ProbeAnswer:
         """Answer one of ``PROBES``."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from unitagent.core.history import describe_event
+from unitagent.core.history import HistoryEvent, describe_event
 from unitagent.core.model import Phase
 from unitagent.core.observed_status import status_from_store
 from unitagent.core.summary import summarize
+from unitagent.errors import StoreError
 from unitagent.probes.answers import Answers
+from unitagent.probes.unit_list import PATIENCE
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource
 from unitagent.store.history import UnitHistory
@@ -28,9 +31,22 @@ _EVENTS = 300  # shown of a history
 
 
 class StoreObserver:
-    """The ``Units`` of one store; this agent answers for its own Unit."""
+    """The ``Units`` of one store; this agent answers for its own Unit.
 
-    def __init__(self, url: LocationSource, answers: Answers, settings: Settings, keys: Keyring) -> None:
+    Args:
+        recall: returns what this agent knows of the history without the store.
+
+    """
+
+    def __init__(
+        self,
+        url: LocationSource,
+        answers: Answers,
+        settings: Settings,
+        keys: Keyring,
+        recall: Callable[[], Sequence[HistoryEvent]] = tuple,
+    ) -> None:
+        self._recall = recall
         self._url = url
         self._answers = answers
         self._settings = settings
@@ -66,14 +82,22 @@ class StoreObserver:
         return status | {"summary": summarize(status, time.time())}
 
     async def read_events(self, name: str) -> dict[str, Any]:
-        """Read the last events of a Unit, with the store's clock; empty for my own Unit."""
-        timeout = self._settings.timing.operation_timeout
+        """Read the last events of a Unit, with the store's clock; empty for my own Unit.
+
+        While the store is away, ``trouble`` says so, and the events are those that this agent knows.
+        """
+        timeout = min(self._settings.timing.operation_timeout, PATIENCE / 2)
         history = UnitHistory(name or self._settings.unit, self._url, timeout=timeout, warn=_log.debug)
         try:
             page = await history.read_latest(_EVENTS)
+        except StoreError as error:
+            known = () if name not in ("", self._settings.unit) else self._recall()[-_EVENTS:]
+            if not known:
+                raise
+            return {"now": time.time(), "events": [*map(_describe_event, known)], "trouble": str(error)}
         finally:
             await history.close()
-        return {"now": page.now, "events": [describe_event(event) for event in page.events]}
+        return {"now": page.now, "events": [*map(_describe_event, page.events)]}
 
     def _describe_own(self, listed: dict[str, Any]) -> dict[str, Any]:
         """Describe my own Unit, until its rank 0 has published it."""
@@ -92,6 +116,11 @@ class StoreObserver:
                 "age_seconds": 0.0,
             }
         }
+
+
+def _describe_event(event: HistoryEvent) -> dict[str, Any]:
+    """Describe an event, with the number that tells it from others of its agent."""
+    return {**describe_event(event), "number": event.number}
 
 
 def _describe_unit(record: RegistryRecord, now: float) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Collector:
     def __init__(self, request: Request, report: Callable[[dict[str, Any]], None]) -> None:
         self.over = Latch()
         self._request = request
-        self._report = report
+        self._send = report
+        self._facts: dict[str, Any] = {}
         self._deadline = time.monotonic() + request.seconds
         self._programs = Programs()
         self._mask = Mask()
@@ -123,9 +124,15 @@ class Collector:
                 partial(self._run_tool, "nvidia-smi.txt", ["nvidia-smi", "-q"]),
             ]
         kernel.run_threads(parts, self._left())
-        self._report({"seen": True})
+        self._send({"seen": True})
         self._keep_texts()
+        self._keep_bytes(folder.REPORT, json.dumps(self._facts).encode())
         self._texts.put(None)
+
+    def _report(self, facts: dict[str, Any]) -> None:
+        """Report facts, which are also kept: they say what was seen where no store lists it."""
+        self._facts.update(facts)
+        self._send(facts)
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
@@ -149,11 +156,11 @@ class Collector:
                 if size + len(text[1]) <= folder.MOST_BYTES // 2:
                     size += folder.write_file(made, *text)
                     files += 1
-            self._report({"name": made.name, "files": files, "bytes": size})
+            self._send({"name": made.name, "files": files, "bytes": size})
             folder.remove_oldest(place)
         except OSError as error:
-            self._report({"trouble": self._mask.mask_text(f"the evidence is not kept: {error}")})
-        self._report({"done": True})
+            self._send({"trouble": self._mask.mask_text(f"the evidence is not kept: {error}")})
+        self._send({"done": True})
         self.over.set()
 
     def _read_processes(self) -> list[ProcessSnapshot]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import shutil
@@ -25,6 +26,8 @@ MOST_BYTES = 64 << 20  # of one rank
 ABANDONED = 7 * 86400  # seconds after which a rank that writes no more loses its folder, in the default root
 MOST_OF_A_FILE = 16 << 20  # bytes
 PIECE = 1 << 20  # bytes that are read at once
+REPORT = "report.json"  # the file of a collection that says what was seen, in short
+_LONGEST_REPORT = 128 << 10  # bytes
 
 _NAME = re.compile(r"generation-([0-9]{1,16})\.([0-9]{8}T[0-9]{6}Z)")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -162,6 +165,16 @@ def read_piece(folder: Path, collection: str, file: str, offset: int) -> bytes |
         return None
     finally:
         os.close(handle)
+
+
+def read_report(folder: Path, collection: str) -> dict[str, Any]:
+    """Return what a collection says in short; empty if it says nothing that can be read. Blocks."""
+    raw = read_piece(folder, collection, REPORT, 0) or b""
+    try:
+        report = json.loads(raw) if len(raw) <= _LONGEST_REPORT else None
+    except (ValueError, RecursionError):
+        report = None
+    return report if isinstance(report, dict) else {}
 
 
 def write_file(collection: Path, name: str, data: bytes) -> int:

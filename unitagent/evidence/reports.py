@@ -63,13 +63,21 @@ def read_reports(raw: bytes) -> dict[str, Any]:
             continue
         if isinstance(facts, dict):
             found.update(facts)
+    return read_facts(found)
+
+
+def read_facts(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a :class:`RankEvidence` that a collector reports; what is not as expected is left
+    out.
+    """
+    places = found.get("places")
     return {
         "name": str(found.get("name", ""))[:_LONGEST_TEXT],
         "files": _get_count(found, "files"),
         "size": _get_count(found, "bytes"),
         "cause": str(found.get("cause", ""))[:_LONGEST_TEXT],
         "trouble": str(found.get("trouble", ""))[:_LONGEST_TEXT],
-        "places": tuple(one for one in found.get("places", ()) if isinstance(one, dict)),
+        "places": tuple(one for one in places if isinstance(one, dict)) if isinstance(places, list) else (),
     }
 
 

@@ -25,9 +25,11 @@ from unitagent.probes.answer_signature import (
     RANK_HEADER,
     SIGNATURE_HEADER,
     AnswerClaim,
+    make_events_question,
     make_processes_question,
     verify_answer,
 )
+from unitagent.probes.unit_list import EVENTS
 from unitagent.system.keyring import Keyring
 
 if TYPE_CHECKING:
@@ -104,6 +106,18 @@ def fetch_processes(unit: str, host: str, port: int, keys: Keyring) -> list[dict
     return (
         processes if isinstance(processes, list) and all(isinstance(one, dict) for one in processes) else None
     )
+
+
+def fetch_events(unit: str, host: str, port: int, keys: Keyring) -> list[dict[str, Any]]:
+    """Return what the agent at this address knows of the Unit's history; nothing if it does not answer, or
+    its answer carries no proof of the secret. Blocks.
+    """
+    try:
+        known = _fetch_json(AnswerProof(unit, keys, make_events_question), EVENTS, host, port)
+    except UnprovenError:
+        return []
+    events = known.get("events") if isinstance(known, dict) else None
+    return [one for one in events if isinstance(one, dict)] if isinstance(events, list) else []
 
 
 def _fetch_json(proof: AnswerProof, path: str, host: str, port: int) -> Any:

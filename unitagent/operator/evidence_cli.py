@@ -11,124 +11,113 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from unitagent.agent.evidence_collection import decode_entries
-from unitagent.core.status import format_failure
-from unitagent.errors import UnitAgentError
+from unitagent.errors import ConfigurationError, UnitAgentError
 from unitagent.evidence.comparison import compare_ranks
 from unitagent.evidence.folder import MOST_BYTES, PIECE, is_valid_name
 from unitagent.operator.evidence_client import EvidenceReader
-from unitagent.operator.store_locator import find_store_url
-from unitagent.store.evidence_index import EvidenceIndex
-from unitagent.store.redis_store import RedisStore
-from unitagent.system.safe_output import escape_json, print_text, print_verbatim, print_warning
+from unitagent.operator.evidence_listing import list_ends, load_evidence
+from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from unitagent.core.model import Record
     from unitagent.evidence.reports import RankEvidence
+    from unitagent.operator.evidence_listing import Found, RankTable
     from unitagent.settings import Settings
-    from unitagent.store.protocol import UnitSnapshot
     from unitagent.system.keyring import Keyring
 
-_ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _MOST_SHOWN = 16  # processes of a rank
 _KIB = 1024
 _LAST_DAY = 2.0**33  # seconds since the epoch; nobody collects later
-
-Found = dict[int, dict[int, "RankEvidence"]]  # by generation and rank
 
 
 def show_evidence(settings: Settings, namespace: argparse.Namespace) -> int:
     """Print what was collected about a generation, the last one by default; with ``--fetch`` get the files.
 
     Raises:
+        ConfigurationError: the files cannot be written there.
         UnitAgentError: nothing was collected.
-        StoreError: the store does not answer.
+        StoreError: neither the store nor an agent answers.
 
     """
     keys = settings.keys
-    found, snapshot = asyncio.run(_read_index(settings, keys))
-    generation = _choose_generation(settings, found, namespace.generation)
+    found, seen = asyncio.run(load_evidence(settings, keys, namespace.generation))
+    generation = _choose_generation(settings, found, seen, namespace.generation)
     ranks = found[generation]
     if namespace.json:
-        print_verbatim(escape_json(json.dumps(_describe(generation, ranks, snapshot), indent=2)) + "\n")
+        print_verbatim(escape_json(json.dumps(_describe(generation, ranks, seen), indent=2)) + "\n")
     else:
-        print_text("\n".join(_format_generation(generation, ranks, snapshot, sorted(found))))
+        lines = _format_generation(generation, ranks, seen, sorted(found))
+        print_text("\n".join(map(escape_line, lines)))
     if namespace.fetch is None:
         return 0
     folder = Path(namespace.fetch) / f"generation-{generation}"
-    return _fetch_all(settings, keys, ranks, snapshot, folder)
-
-
-async def _read_index(settings: Settings, keys: Keyring) -> tuple[Found, UnitSnapshot]:
-    url = await asyncio.to_thread(find_store_url, settings, keys)
-    index = EvidenceIndex(settings.unit, url, timeout=_ANSWER_TIMEOUT)
-    store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=print_warning)
     try:
-        entries = await index.read_all()
-        return {number: decode_entries(each) for number, each in entries.items()}, await store.read()
-    finally:
-        await index.close()
-        await store.close()
+        return _fetch_all(settings, keys, ranks, seen, folder)
+    except OSError as error:
+        why = f"must be a directory that can be written ({error.strerror})"
+        raise ConfigurationError(f"--fetch={namespace.fetch!r}: {why}") from error
 
 
-def _choose_generation(settings: Settings, found: Found, wanted: int | None) -> int:
-    """Return the generation that is shown.
+def _choose_generation(settings: Settings, found: Found, seen: Mapping[str, Any], wanted: int | None) -> int:
+    """Return the generation that is shown, the last one by default.
 
     Raises:
         UnitAgentError: there is nothing to show.
 
     """
+    if wanted is not None and wanted in found:
+        return wanted
     if not found:
         raise UnitAgentError(
-            f"UNIT_ID={settings.unit}: no evidence is listed in the store; it is collected when a generation "
-            "fails (UNIT_EVIDENCE_SECONDS), and listed for a day"
+            f"UNIT_ID={settings.unit}: neither the store nor an agent that answers has evidence; it is "
+            "collected when a generation fails (UNIT_EVIDENCE_SECONDS)"
         )
-    if wanted is not None and wanted not in found:
+    if wanted is not None:
         listed = ", ".join(map(str, sorted(found)))
-        raise UnitAgentError(
-            f"--generation={wanted}: no evidence is listed for it; there is some for {listed}"
-        )
-    return max(found) if wanted is None else wanted
+        raise UnitAgentError(f"--generation={wanted}: there is no evidence of it; there is some of {listed}")
+    ends = list_ends(seen)
+    if (last := max(ends, default=0)) > max(found):
+        print_warning(f"no rank has evidence of this: {ends[last]}; the last that there is:")
+    return max(found)
 
 
-def _describe(generation: int, ranks: Mapping[int, RankEvidence], snapshot: UnitSnapshot) -> dict[str, Any]:
-    failure = snapshot.failure
-    known = failure is not None and failure.generation == generation
+def _describe(generation: int, ranks: RankTable, seen: Mapping[str, Any]) -> dict[str, Any]:
+    failure = seen["failure"]
     return {
         "generation": generation,
-        "failure": format_failure(failure) if known else None,
+        "failure": failure if failure and failure["generation"] == generation else None,
+        "ended": list_ends(seen).get(generation),
         "comparison": _compare(ranks),
-        "ranks": [msgspec.to_builtins(one) for _, one in sorted(ranks.items())],
+        "ranks": [msgspec.to_builtins(one) for one in ranks.values()],
     }
 
 
-def _compare(ranks: Mapping[int, RankEvidence]) -> str:
+def _compare(ranks: RankTable) -> str:
     return compare_ranks({rank: one.list_places() for rank, one in ranks.items()})
 
 
 def _format_generation(
-    generation: int, ranks: Mapping[int, RankEvidence], snapshot: UnitSnapshot, all_listed: list[int]
+    generation: int, ranks: RankTable, seen: Mapping[str, Any], all_known: list[int]
 ) -> Iterator[str]:
-    failure = snapshot.failure
-    told = failure.sentence if failure is not None and failure.generation == generation else ""
+    told = list_ends(seen).get(generation, "")
     yield told or f"generation {generation}"
-    causes = {one.cause: rank for rank, one in sorted(ranks.items(), reverse=True) if one.cause not in told}
+    causes = {one.cause: rank for rank, one in reversed(ranks.items()) if one.cause not in told}
     yield from (f"rank {rank}: {cause}" for cause, rank in reversed(causes.items()))
     if (verdict := _compare(ranks)) and verdict not in told:
         yield verdict
-    for rank, one in sorted(ranks.items()):
+    instances = {one["rank"]: one for one in seen["instances"]}
+    for rank, one in ranks.items():
         yield ""
-        yield from _format_rank(rank, one, snapshot.records.get(rank))
-    others = [str(number) for number in all_listed if number != generation]
+        yield from _format_rank(rank, one, instances.get(rank))
+    others = [str(number) for number in all_known if number != generation]
     if others:
         yield ""
-        yield f"also listed (--generation N): {', '.join(others)}"
+        yield f"there is also evidence of (--generation N): {', '.join(others)}"
 
 
-def _format_rank(rank: int, one: RankEvidence, record: Record | None) -> Iterator[str]:
-    host = f" on {record.hostname or record.ip}" if record is not None else ""
+def _format_rank(rank: int, one: RankEvidence, instance: Mapping[str, Any] | None) -> Iterator[str]:
+    host = f" on {instance['hostname'] or instance['ip']}" if instance and instance["ip"] else ""
     at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(min(max(0.0, one.at), _LAST_DAY)))
     kept = f"{one.files} files, {one.size / _KIB:.0f} KiB, in {one.name}" if one.name else "no files"
     yield f"rank {rank}{host}, {at}: {kept}"
@@ -141,18 +130,19 @@ def _format_rank(rank: int, one: RankEvidence, record: Record | None) -> Iterato
 def _fetch_all(
     settings: Settings,
     keys: Keyring,
-    ranks: Mapping[int, RankEvidence],
-    snapshot: UnitSnapshot,
+    ranks: RankTable,
+    seen: Mapping[str, Any],
     folder: Path,
 ) -> int:
     """Get the files of all ranks into a folder each; return 1 if some are missing."""
     missing = 0
-    for rank, one in sorted(ranks.items()):
-        record = snapshot.records.get(rank)
+    instances = {one["rank"]: one for one in seen["instances"]}
+    for rank, one in ranks.items():
+        instance = instances.get(rank)
         try:
-            if record is None or not record.port:
+            if instance is None or not instance.get("port"):
                 raise UnitAgentError("no agent of it can be asked")  # noqa: TRY301 (told as all others are)
-            _fetch_rank(EvidenceReader(settings.unit, keys, record), one, folder / f"rank-{rank}")
+            _fetch_rank(EvidenceReader(settings.unit, keys, instance), one, folder / f"rank-{rank}")
         except UnitAgentError as error:
             missing += 1
             print_warning(f"warning: rank {rank}: {error}")

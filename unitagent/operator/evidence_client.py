@@ -24,7 +24,6 @@ from unitagent.probes.answers import EVIDENCE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from unitagent.core.model import Record
     from unitagent.system.keyring import Keyring
 
 _TIMEOUT = 10.0  # seconds for an answer
@@ -32,14 +31,14 @@ _MOST = 4 << 20  # bytes of one
 
 
 class EvidenceReader:
-    """Reads from the agent that this record names. Each method blocks.
+    """Reads from the agent of this instance, as a status describes it. Each method blocks.
 
     Every method raises :class:`unitagent.errors.UnitAgentError` with the reason if there is no answer that
     counts.
     """
 
-    def __init__(self, unit: str, keys: Keyring, record: Record) -> None:
-        self._unit, self._keys, self._record = unit, keys, record
+    def __init__(self, unit: str, keys: Keyring, instance: Mapping[str, Any]) -> None:
+        self._unit, self._keys, self._instance = unit, keys, instance
         self._challenge = ""
 
     def list_collections(self) -> list[dict[str, Any]]:
@@ -64,22 +63,29 @@ class EvidenceReader:
                 break
             self._challenge = headers.get(CHALLENGE_HEADER.lower(), "")
         if code != http.client.OK:
-            excerpt = body[:200].decode(errors="replace").strip()
-            raise UnitAgentError(f"its agent refuses ({code}): {excerpt}")
+            raise UnitAgentError(self._explain_refusal(path, code, body))
         if not proof.verify_answer(headers, body):
-            raise UnprovenError(self._record.ip, self._record.port)
+            raise UnprovenError(self._instance["ip"], self._instance["port"])
         return body
+
+    def _explain_refusal(self, path: str, code: int, body: bytes) -> str:
+        if code == http.client.UNAUTHORIZED and not self._keys:
+            return "its agent has a secret: pass the same one to this command (UNIT_SECRET_FILE)"
+        if code == http.client.NOT_FOUND and path == EVIDENCE:
+            return "its agent collects none (UNIT_EVIDENCE_SECONDS=0)"
+        excerpt = body[:200].decode(errors="replace").strip()
+        return f"its agent refuses ({code}): {excerpt}"
 
     def _sign(self, proof: AnswerProof) -> Mapping[str, str]:
         if not self._keys or not self._challenge:
             return {}
-        one = self._record
-        question = Question(proof.question, self._challenge, self._unit, one.rank, one.incarnation)
+        one = self._instance
+        question = Question(proof.question, self._challenge, self._unit, one["rank"], one["incarnation"])
         return {CHALLENGE_HEADER: self._challenge, PROOF_HEADER: sign_question(self._keys, question)}
 
     def _ask(self, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
         try:
-            with open_connection(self._record.ip, self._record.port, _TIMEOUT) as connection:
+            with open_connection(self._instance["ip"], self._instance["port"], _TIMEOUT) as connection:
                 connection.request("GET", path, headers=dict(headers))
                 answer = connection.getresponse()
                 fields = {name.lower(): text for name, text in answer.headers.items()}

@@ -9,32 +9,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from unitagent.core.model import InstanceState, OrderKind
+from unitagent.core.model import InstanceState, OrderKind, format_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from unitagent.core.model import Order, Record
     from unitagent.store.protocol import UnitSnapshot
 
 STOP_MARGIN = 2.0  # seconds after its lease in which an isolated agent stops its workload
 
 
+def find_longest_lease(records: Iterable[Record], lease: float) -> float:
+    """Return the longest lease in seconds; ``lease`` is that of ranks that do not publish theirs."""
+    return max((record.lease or lease for record in records), default=lease)
+
+
 class OrderProgress:
     """The progress of one order; ``now`` is always in seconds of our own monotonic clock.
 
     Args:
-        lease: of the Unit's ranks, in seconds.
+        lease: in seconds, of ranks that do not publish theirs.
         now: when the order was given.
         started: the Unit was running then; if not, its start in that same generation fulfils an order to
             restart.
 
     Attributes:
-        quiet: seconds of silence after which a rank counts as gone.
+        quiet: seconds of silence after which every rank counts as gone.
 
     """
 
     def __init__(self, order: Order, lease: float, now: float, *, started: bool = True) -> None:
         self._order = order
         self._least = order.generation + started
+        self._lease = lease
+        self._silent: list[int] = []  # ranks that are gone, and have not said so
         self.quiet = lease + STOP_MARGIN
         self._known = now  # when the store last had a record of any rank
 
@@ -42,6 +51,12 @@ class OrderProgress:
         """Record the store's content (None if there is none) and return whether the order is done."""
         if snapshot is not None and snapshot.records:
             self._known = now
+            self.quiet = find_longest_lease(snapshot.records.values(), self._lease) + STOP_MARGIN
+            self._silent = [
+                rank
+                for rank, one in sorted(snapshot.records.items())
+                if not one.has_left and self._is_gone(snapshot, rank)
+            ]
             drains = self._order.kind is OrderKind.DRAIN
             return self._all_drained(snapshot) if drains else self._all_restarted(snapshot)
         return self._order.kind is OrderKind.DRAIN and now - self._known > self.quiet
@@ -62,16 +77,19 @@ class OrderProgress:
         size = max(record.size for record in snapshot.records.values())
         up = sum(self._serves_anew(snapshot.records.get(rank)) for rank in range(size))
         leader = snapshot.records.get(0)
-        waits = (
-            f", waiting for rank 0's health {leader.failed_check}" if leader and leader.failed_check else ""
-        )
+        silent = [rank for rank in range(size) if self._is_gone(snapshot, rank)]
+        waits = f", no sign of life of {format_ranks(silent)}" if silent else ""
+        if leader is not None and leader.failed_check and self._serves_anew(leader):
+            waits += f", waiting for rank 0's health {leader.failed_check}"
         return f"{up} of {size} ranks run in generation {self._least} or later{waits}"
 
     @property
     def outcome(self) -> str:
         """What has been done, once it is."""
-        drained = "drained: every rank has stopped"
-        return drained if self._order.kind is OrderKind.DRAIN else "restarted: every rank serves"
+        if self._order.kind is not OrderKind.DRAIN:
+            return "restarted: every rank serves"
+        silent = f", or has been silent for longer than its lease ({format_ranks(self._silent)})"
+        return f"drained: every rank has stopped{silent if self._silent else ''}"
 
     def note_outage(self, now: float) -> None:
         """Record that the store is unreachable; the wait for a record starts again."""
@@ -82,7 +100,11 @@ class OrderProgress:
         return all(self._is_gone(snapshot, rank) for rank in snapshot.records)
 
     def _is_gone(self, snapshot: UnitSnapshot, rank: int) -> bool:
-        return snapshot.records[rank].has_left or snapshot.ages.get(rank, self.quiet) >= self.quiet
+        record = snapshot.records.get(rank)
+        if record is None or record.has_left:
+            return True
+        quiet = (record.lease or self._lease) + STOP_MARGIN
+        return snapshot.ages.get(rank, quiet) >= quiet
 
     def _all_restarted(self, snapshot: UnitSnapshot) -> bool:
         """Whether all ranks serve in a new generation; ranks beyond the current size are ignored."""

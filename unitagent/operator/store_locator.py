@@ -17,10 +17,15 @@ from unitagent.system.addresses import bind_tcp
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
 from unitagent.system.limits import NAME_PATTERN
+from unitagent.system.safe_output import print_warning
 
 _ELSEWHERE = (
     "run this command in a container of the Unit, or name its agent (--http-address HOST:PORT), or the store "
     "(UNIT_REDIS_URL)"
+)
+_ASK_AGENT = (
+    "an agent of the Unit can answer instead: run this command in its container, or name its address "
+    "(--http-address HOST:PORT)"
 )
 
 
@@ -33,6 +38,23 @@ def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     """
     port = settings.http_port or DEFAULT_PROBE_PORT
     return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
+
+
+def ask_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+    """Return the status of the agent in this container after this error of the store, and say so. Blocks.
+
+    Raises:
+        StoreError: no agent of the Unit answers here; it says what to do.
+
+    """
+    try:
+        seen = ask_own_agent(settings, keys) if settings.http_port else None
+    except StoreError:
+        seen = None
+    if seen is None or seen.get("unit") != settings.unit:
+        raise StoreError(str(error), _ASK_AGENT) from error
+    print_warning(f"warning: {error}; this is what the Unit's agents know")
+    return seen
 
 
 def adopt_unit(settings: Settings) -> Settings:

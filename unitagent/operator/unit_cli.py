@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -27,8 +27,9 @@ from unitagent.core.summary import summarize
 from unitagent.errors import ConfigurationError, StoreError, UnitAgentError
 from unitagent.operator import agent_client, status_table
 from unitagent.operator.history.event_text import format_time
-from unitagent.operator.order_progress import OrderProgress
+from unitagent.operator.order_progress import OrderProgress, find_longest_lease
 from unitagent.operator.store_locator import (
+    ask_agent_instead,
     ask_own_agent,
     find_directions,
     find_store_url,
@@ -43,6 +44,7 @@ from unitagent.store.spare_list import UnitSpares
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import escape_json, escape_line, print_text, print_verbatim, print_warning
 
+_LATE = 0.75  # of a lease
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _ENDED = (
@@ -110,8 +112,16 @@ def _read_status(settings: Settings, keys: Keyring, *, as_json: bool) -> str:
     seen = {**seen, "summary": summarize(seen, now)}
     if as_json:
         return escape_json(json.dumps(seen, indent=2))
-    due = settings.timing.beat_due
+    due = _find_beat_due(settings, seen["instances"])
     return status_table.format_table(seen, output, due, now=now, style=detect_style())
+
+
+def _find_beat_due(settings: Settings, instances: Sequence[dict[str, Any]]) -> float:
+    """Return the seconds after which a heartbeat is late. A Unit may have another lease than this shell
+    knows, and its heartbeat is at most half of that.
+    """
+    leases = [one["lease"] for one in instances if one.get("lease") not in (None, settings.lease)]
+    return _LATE * max(leases) if leases else settings.timing.beat_due
 
 
 async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any], list[str]]:
@@ -131,7 +141,9 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
         failure = seen["failure"]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError as error:
-        seen, output = seen or await _fall_back_to_agent(settings, keys, error), None
+        if seen is None:
+            seen = await asyncio.to_thread(ask_agent_instead, settings, keys, error)
+        return seen, []
     finally:
         await store.close()
     return seen, list(output.lines) if output else []
@@ -142,6 +154,9 @@ async def _load_from_store(settings: Settings, store: RedisStore, keys: Keyring)
     if not snapshot.records and (snapshot.unlike or not snapshot.generation):
         raise UnitAgentError(f"UNIT_ID={settings.unit}: {_explain_unknown_unit(settings, snapshot)}")
     seen = status_from_store(settings.unit, snapshot, settings.lease)
+    for one in seen["instances"]:
+        record = snapshot.records.get(one["rank"])
+        one["lease"] = record.lease or None if record else None
     seen |= {"endpoint": None, "secrets": _summarize_secrets(snapshot, keys) if keys else None}
     seen["spares"] = await _load_spares(settings, seen["size"], keys)
     report = await asyncio.to_thread(_ask_leader, settings, snapshot.records.get(0), keys)
@@ -166,18 +181,6 @@ async def _load_spares(settings: Settings, size: int, keys: Keyring) -> dict[str
 def _summarize_secrets(snapshot: UnitSnapshot, keys: Keyring) -> dict[str, Any]:
     differing, strangers = sorted(snapshot.unlike), sorted(snapshot.foreign)
     return {"accepted": len(keys), "differing": differing, "strangers": strangers}
-
-
-async def _fall_back_to_agent(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
-    """While the store is unreachable, use the status of the agent in this container, else raise ``error``."""
-    try:
-        seen = await asyncio.to_thread(ask_own_agent, settings, keys)
-    except StoreError:
-        seen = None
-    if seen is None or seen.get("unit") != settings.unit:
-        raise error
-    _warn(f"{error}; showing the status of the agent in this container instead")
-    return seen
 
 
 def _ask_leader(settings: Settings, leader: Record | None, keys: Keyring) -> dict[str, Any]:
@@ -247,6 +250,9 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
             await _wait_until_known(store, settings, order)
             return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
+        if silent := _find_silent_ranks(snapshot, settings.lease):
+            ranks = format_ranks(silent)
+            _warn(f"no sign of life of {ranks}; a rank that is out of contact learns of it when it is back")
         if wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
@@ -255,6 +261,15 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
     finally:
         await store.close()
     return 0
+
+
+def _find_silent_ranks(snapshot: UnitSnapshot, lease: float) -> list[int]:
+    """Return the ranks that have not left, and whose leases are over."""
+    return [
+        rank
+        for rank, record in sorted(snapshot.records.items())
+        if not record.has_left and snapshot.ages.get(rank, 0.0) > (record.lease or lease)
+    ]
 
 
 def _refuse_restart(pause: dict[str, Any]) -> str:
@@ -272,9 +287,10 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         OrderTimeoutError: some ranks do not show it in time; they will when they reach the store.
 
     """
-    deadline = time.monotonic() + settings.lease + _ANSWER_TIMEOUT
+    began = time.monotonic()
     while True:
         records = (await store.read()).records
+        patience = find_longest_lease(records.values(), settings.lease) + _ANSWER_TIMEOUT
         unaware = [
             rank
             for rank, record in sorted(records.items())
@@ -282,7 +298,7 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
         ]
         if not unaware:
             break
-        if time.monotonic() > deadline:
+        if time.monotonic() - began > patience:
             raise OrderTimeoutError(
                 f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that is out of "
                 "contact learns of it when it is back"

@@ -57,6 +57,11 @@ def make_processes_question(nonce: str) -> str:
     return f"processes {nonce}"
 
 
+def make_events_question(nonce: str) -> str:
+    """What the signature of ``/events`` covers as its question."""
+    return f"events {nonce}"
+
+
 def make_evidence_question(nonce: str, path: str) -> str:
     """What the signatures of a question for evidence, and of its answer, cover as the question."""
     return f"evidence {nonce} {path}"

@@ -28,6 +28,7 @@ from unitagent.probes.answer_signature import (
     CHALLENGE_HEADER,
     NONCE_HEADER,
     PROOF_HEADER,
+    make_events_question,
     make_processes_question,
 )
 from unitagent.probes.answers import (
@@ -42,9 +43,10 @@ from unitagent.probes.answers import (
     answer_request,
     make_signed_response,
     make_text_response,
+    sign_response,
 )
 from unitagent.probes.process_sampler import ProcessSampler
-from unitagent.probes.unit_list import UnitAnswers
+from unitagent.probes.unit_list import EVENTS, UnitAnswers
 from unitagent.system.addresses import bind_tcp, enable_keepalive, is_ip_literal
 from unitagent.system.host_port import join_host_port
 from unitagent.system.keyring import Keyring
@@ -145,7 +147,7 @@ class ProbeServer:
             _get_header(headers, PROOF_HEADER),
         )
         if self._units is not None and self._units.answers_path(parsed.method, parsed.path):
-            return self._units.answer_path(parsed.path)
+            return self._answer_units(self._units, parsed)
         if parsed.method in {"GET", "HEAD"}:
             if parsed.path == PROCESSES:
                 return self._answer_processes(parsed.nonce)
@@ -156,6 +158,14 @@ class ProbeServer:
             if parsed.path == LOGS:
                 return self._answer_logs(parsed, own=own)
         return self._answer_probe(parsed)
+
+    async def _answer_units(self, units: UnitAnswers, request: Request) -> Response:
+        """Answer with what the page shows; a command that asks for the history gets a proof."""
+        response = await units.answer_path(request.path)
+        if request.path != EVENTS or not request.nonce or response.code != 200:  # noqa: PLR2004
+            return response
+        asked = make_events_question(request.nonce)
+        return sign_response(self._answers, response.body, self._keys, asked=asked, nonce=request.nonce)
 
     async def _answer_logs(self, request: Request, *, own: bool) -> Response:
         """Answer with the workload's output; few agents are ever asked for it."""

@@ -13,6 +13,8 @@ import re
 import sys
 from typing import Any, TextIO
 
+from unitagent.errors import UnitAgentError
+
 _IN_JSON = re.compile(
     r"[\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
@@ -60,8 +62,17 @@ def escape_json(json: str) -> str:
 
 
 def print_text(text: str, file: TextIO | None = None) -> None:
-    """Print for a person, on stdout by default."""
-    print(escape_lines(text), file=file or sys.stdout, flush=True)
+    """Print for a person, on stdout by default.
+
+    Raises:
+        UnitAgentError: stdout cannot be written.
+        OSError: the file cannot be written, or nobody reads stdout any more.
+
+    """
+    if file is None:
+        _print_to_stdout(f"{escape_lines(text)}\n")
+    else:
+        print(escape_lines(text), file=file, flush=True)
 
 
 def print_warning(text: object) -> None:
@@ -71,8 +82,23 @@ def print_warning(text: object) -> None:
 
 
 def print_verbatim(text: str) -> None:
-    """Print exactly this, for a program."""
-    print(text, end="", flush=True)  # noqa: T201
+    """Print exactly this, for a program.
+
+    Raises:
+        UnitAgentError: stdout cannot be written.
+        BrokenPipeError: nobody reads it any more.
+
+    """
+    _print_to_stdout(text)
+
+
+def _print_to_stdout(text: str) -> None:
+    try:
+        print(text, end="", flush=True)  # noqa: T201
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnitAgentError(f"stdout cannot be written: {error.strerror}") from error
 
 
 def _escape_character(letter: str) -> str:

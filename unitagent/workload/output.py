@@ -251,8 +251,9 @@ class OutputCapture:
         return pipes
 
     def read_tail(self) -> list[str]:
-        """Return the last lines of stderr, if it is relayed."""
-        return self._relays[STDERR].read_tail() if STDERR in self._relays else []
+        """Return the last lines of stderr; those of stdout if the workload has written none there."""
+        tails = [self._relays[number].read_tail() for number in (STDERR, STDOUT) if number in self._relays]
+        return next(filter(None, tails), [])
 
     def read_page(self, after: int) -> OutputPage:
         """Return a page of what the streams had lately, in this generation and the ones before."""
@@ -260,7 +261,7 @@ class OutputCapture:
 
     def read_generation(self) -> bytes:
         """Return what the streams had lately in the last generation, in whole lines."""
-        self.read_tail()  # takes what is still in the pipe
+        self.read_tail()  # takes what is still in the pipes
         parts: list[OutputPart] = []
         after, more = 0, True
         while more:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.history import HistoryEvent
 from unitagent.errors import ConfigurationError, StoreError
+from unitagent.operator.agent_client import fetch_events
 from unitagent.operator.history import event_text
 from unitagent.operator.history.timeline import Timeline, build_timeline
-from unitagent.operator.store_locator import find_store_url
+from unitagent.operator.store_locator import ask_agent_instead, find_store_url
 from unitagent.operator.terminal import detect_style
 from unitagent.settings import Settings
 from unitagent.store.address import LocationSource, StoreLocation
@@ -22,9 +28,11 @@ from unitagent.store.history import UnitHistory
 from unitagent.store.redis_store import RedisStore
 from unitagent.system.keyring import Keyring
 from unitagent.system.safe_output import print_verbatim, print_warning
+from unitagent.system.threads import run_in_daemon_thread
 
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
 _EVERY = 0.5  # seconds between two reads
+_AGENTS_AT_ONCE = 32
 
 
 class HistoryReader:
@@ -41,9 +49,13 @@ class HistoryReader:
         events: list[HistoryEvent] = []
         while (page := await self._history.read(self._last)).last != self._last:
             self._last = page.last
-            events += filter(self._is_new, page.events)
+            events += page.events
         self.now = page.now
-        return event_text.sort_events(events)
+        return self.select_new_events(events)
+
+    def select_new_events(self, events: Iterable[HistoryEvent]) -> list[HistoryEvent]:
+        """Return those of these events that have not come before, oldest first."""
+        return event_text.sort_events(filter(self._is_new, events))
 
     def _is_new(self, event: HistoryEvent) -> bool:
         """Whether this event is new: an event that a slow store received twice is a duplicate."""
@@ -71,7 +83,7 @@ async def _print_events(
     )
     reader = HistoryReader(history)
     try:
-        events = await _read_all(settings, reader)
+        events = await _read_all(settings, keys, reader)
         async with file.watch_in_background(settings.heartbeat):
             while True:
                 for event in events:
@@ -84,11 +96,50 @@ async def _print_events(
         await history.close()
 
 
-async def _read_all(settings: Settings, reader: HistoryReader) -> list[HistoryEvent]:
-    events = await reader.read_new_events()
+async def _read_all(settings: Settings, keys: Keyring, reader: HistoryReader) -> list[HistoryEvent]:
+    """Return the whole history; while the store is away, what the agents know of it.
+
+    Raises:
+        StoreError: neither the store nor an agent knows anything.
+
+    """
+    try:
+        events = await reader.read_new_events()
+    except StoreError as error:
+        reader.now = time.time()
+        return reader.select_new_events(await _ask_agents(settings, keys, error))
     if not events:
-        _print_message(f"the store has no history of Unit {settings.unit}")
+        _print_message(
+            f"the store has no history of Unit {settings.unit}; `unitagent list` shows all Units that it has"
+        )
     return events
+
+
+async def _ask_agents(settings: Settings, keys: Keyring, error: StoreError) -> list[HistoryEvent]:
+    seen = await asyncio.to_thread(ask_agent_instead, settings, keys, error)
+    there = {(one["ip"], one["port"]) for one in seen["instances"] if one.get("port")}
+    turns = asyncio.Semaphore(_AGENTS_AT_ONCE)
+
+    async def ask(host: str, port: int) -> list[dict[str, Any]]:
+        async with turns:
+            return await run_in_daemon_thread(partial(fetch_events, settings.unit, host, port, keys))
+
+    answers = await asyncio.gather(*(ask(*one) for one in {*there, (settings.http_host, settings.http_port)}))
+    events = [event for answer in answers for event in _decode_events(answer)]
+    if not events:
+        raise StoreError(
+            str(error),
+            "no agent that answers keeps a copy of the history; `unitagent status`, `logs` and `evidence` "
+            "ask the agents themselves",
+        )
+    return events
+
+
+def _decode_events(listed: Iterable[dict[str, Any]]) -> Iterator[HistoryEvent]:
+    """Decode events; those that this version does not know are left out."""
+    for one in listed:
+        with contextlib.suppress(msgspec.ValidationError):
+            yield msgspec.convert(one, HistoryEvent)
 
 
 async def _wait_for_events(reader: HistoryReader) -> list[HistoryEvent]:
@@ -135,17 +186,25 @@ async def _load_timeline(settings: Settings, since: float | None) -> Timeline:
     store = RedisStore(settings.unit, url, timeout=_ANSWER_TIMEOUT, keys=keys, warn=_print_message)
     try:
         reader = HistoryReader(history)
-        events = await _read_all(settings, reader)
-        snapshot = await store.read()
+        events = await _read_all(settings, keys, reader)
+        silent = await _find_silent_ranks(settings, store, reader.now)
     finally:
         await history.close()
         await store.close()
-    silent = {
-        rank: reader.now - age
-        for rank, age in snapshot.ages.items()
-        if age > settings.lease and rank in snapshot.records and not snapshot.records[rank].has_left
-    }
     return build_timeline(events, silent, reader.now, since)
+
+
+async def _find_silent_ranks(settings: Settings, store: RedisStore, now: float) -> dict[int, float]:
+    """Return since when ranks are silent; none are known to be while the store is away."""
+    try:
+        snapshot = await store.read()
+    except StoreError:
+        return {}
+    return {
+        rank: now - snapshot.ages[rank]
+        for rank, record in snapshot.records.items()
+        if not record.has_left and snapshot.ages.get(rank, 0.0) > (record.lease or settings.lease)
+    }
 
 
 def _make_directions(settings: Settings, keys: Keyring) -> LocationSource:
