@@ -28,7 +28,7 @@ def test_the_last_lines_of_a_keeper_that_fails_are_shown_and_the_cause_in_them(
     says = "echo torch.OutOfMemoryError: CUDA out of memory."
     fails = f"echo loading; {wait}; {says}; touch {tmp_path}/slow; exit 3"
     (tmp_path / "slow").touch()
-    evidence = {"UNIT_EVIDENCE_DIR": str(tmp_path / "evidence")}
+    evidence = {"UNIT_EVIDENCE_DIR": str(tmp_path / "evidence"), "UNIT_EVIDENCE_SECONDS": "60"}
     unit = start(size=1, UNIT_KEEPER=shell(fails), **READY, **evidence)
     until(lambda: unit.find_keeper(0, "loading"), "it loads")
     (tmp_path / "slow").unlink()
