@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from unitagent.core.model import InstanceState, Order, OrderKind, Record
 from unitagent.operator.order_progress import OrderProgress
@@ -52,6 +53,17 @@ def test_nobody_is_told_of_for_long_enough(nothing: UnitSnapshot | None) -> None
     assert not seen.observe_snapshot(told(record(0), record(1)), 10)
     assert not seen.observe_snapshot(nothing, 16.9)
     assert seen.observe_snapshot(nothing, 17.1)
+
+
+def test_an_order_that_the_store_forgets_is_lost_unless_a_rank_has_read_it() -> None:
+    given = Order(kind=OrderKind.DRAIN, generation=1, number=7)
+    unread, read = told(record(0), record(1)), told(record(0), record(1, order=7))
+    progress = OrderProgress(given, LEASE, now=0)
+    assert not progress.is_lost(replace(unread, order=given), 10)
+    assert not progress.is_lost(unread, 11.9)
+    assert not progress.is_lost(read, 13)
+    assert not progress.is_lost(None, 20)
+    assert progress.is_lost(replace(unread, order=replace(given, number=6)), 20)
 
 
 def test_a_store_that_was_away_has_to_tell_of_nobody_for_as_long_again() -> None:

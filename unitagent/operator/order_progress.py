@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unitagent.store.protocol import UnitSnapshot
 
 STOP_MARGIN = 2.0  # seconds after its lease in which an isolated agent stops its workload
+LOST_AFTER = 2.0  # seconds in which a rank that has read an order says so
 
 
 def find_longest_lease(records: Iterable[Record], lease: float) -> float:
@@ -46,6 +47,7 @@ class OrderProgress:
         self._silent: list[int] = []  # ranks that are gone, and have not said so
         self.quiet = lease + STOP_MARGIN
         self._known = now  # when the store last had a record of any rank
+        self._kept = now  # when the store last showed the order, or a rank that has read it
 
     def observe_snapshot(self, snapshot: UnitSnapshot | None, now: float) -> bool:
         """Record the store's content (None if there is none) and return whether the order is done."""
@@ -66,6 +68,15 @@ class OrderProgress:
         if snapshot is None or not snapshot.records or self._order.kind is OrderKind.DRAIN:
             return False
         return self._all_drained(snapshot)
+
+    def is_lost(self, snapshot: UnitSnapshot | None, now: float) -> bool:
+        """Whether the store has forgotten the order before any rank has read it, as when it was set back."""
+        if snapshot is None or not snapshot.records:
+            return False
+        shown = snapshot.order.number if snapshot.order else 0
+        if max(shown, *(record.order for record in snapshot.records.values())) >= self._order.number:
+            self._kept = now
+        return now - self._kept > LOST_AFTER
 
     def describe(self, snapshot: UnitSnapshot | None) -> str:
         """Describe how far the order is, by the store's content."""

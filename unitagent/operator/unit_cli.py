@@ -47,6 +47,7 @@ from unitagent.system.safe_output import escape_json, escape_line, print_text, p
 _LATE = 0.75  # of a lease
 _EVERY = 0.25  # seconds between two reads of an order's progress
 _ANSWER_TIMEOUT = 2.0  # seconds for the store's answer
+_LOST = "the store has lost the order before any rank read it (it was set back); give it again"
 _ENDED = (
     "no rank is left that could do that: all have left or are silent; `unitagent events` says how it ended"
 )
@@ -373,7 +374,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
     unreachable.
 
     Raises:
-        UnitAgentError: no rank is left that could carry it out.
+        UnitAgentError: no rank is left that could carry it out, or the store has lost it.
 
     """
     answered = time.monotonic()
@@ -391,5 +392,7 @@ async def _follow_progress(store: Store, progress: OrderProgress, settings: Sett
             return
         if progress.is_hopeless(snapshot):
             raise UnitAgentError(f"UNIT_ID={settings.unit}: {_ENDED}")
+        if progress.is_lost(snapshot, time.monotonic()):
+            raise UnitAgentError(f"UNIT_ID={settings.unit}: {_LOST}")
         yield progress.describe(snapshot)
         await asyncio.sleep(_EVERY)
