@@ -227,10 +227,11 @@ def _fetch_ready(port: str) -> bool:
         return False
 
 
-def test_a_signal_while_the_agents_start_ends_them_all(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_agents_start_ends_them_all(start: Start, number: int) -> None:
     unit = start(size=5)
     until(lambda: "in a browser" in unit.output.read_text(), "it has checked its options")
-    unit.popen.send_signal(signal.SIGTERM)
+    unit.popen.send_signal(number)
     unit.popen.wait(DEADLINE)
     until(lambda: not _find_agents(str(unit.folder)), "no agent is left")
 

@@ -156,8 +156,9 @@ def run_unit(unit: UnitPlan) -> int:
         asked.append(number)
         _stop_agents(agents)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: its terminal was closed
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, stop)
     for rank in range(unit.size):
         agents.append(_start_agent(unit, rank))
         if asked:  # meanwhile, so that the signal may have missed this agent
