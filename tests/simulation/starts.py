@@ -207,7 +207,10 @@ class Starts:
             self.watch.report_violation("11 secret", f"{one.incarnation} starts {gang.id} with a stranger")
 
     def _no_overlap(self, one: Instance, gang: Gang) -> None:
-        """1 and 3: nothing older lives on a rank that takes part, and each rank lives once."""
+        """1 and 3: nothing older lives on a rank that takes part, and each rank lives once. A store that was
+        wiped may hold a whole new Unit before one that is out of contact can write again; that one ends when
+        it sees that (seed 860011301).
+        """
         for other in self.watch.world.living:
             work = other.workload
             if work is None or not work.alive:
@@ -236,6 +239,8 @@ class Starts:
                 self.watch.report_violation(
                     "3 incarnation", f"{one.incarnation} starts beside {other.incarnation}"
                 )
+            elif other.rank == one.rank and other.last_answer <= self.watch.world.boards.lost_at:
+                self.watch.add_strike(other.rank, "forgotten")
 
     def _is_known_to_run(self, other: Instance) -> bool:
         """Whether it goes on alone, and the store has not lost it since its last word: a newcomer on a store
