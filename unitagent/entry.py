@@ -3,9 +3,8 @@
 
 The invariant: before anything else is imported, the working directory is removed from the import path. If
 Python's own variables (``PYTHONPATH``, ``PYTHONWARNINGS`` …) are set, this process re-executes itself in
-isolated mode, which
-ignores them. The environment stays unchanged for the workload. The folder that contains the agent stays on
-the path: write access to it already means control of the agent.
+isolated mode, which ignores them. The environment stays unchanged for the workload. The folder that contains
+the agent stays on the path: write access to it already means control of the agent.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def main() -> int:
 
 
 def _open_missing_streams() -> None:
-    """Open /dev/null for each standard stream that is closed, or the next file or socket gets its number."""
+    """Open /dev/null for each closed standard stream; otherwise the next open file would get its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, os.O_RDWR)

@@ -1,4 +1,4 @@
-"""What can go wrong for a user: one base, a few children, each with its exit code
+"""Errors that are shown to users: one base class and a few subclasses, each with its exit code
 (``unitagent/operator/README.md``).
 """
 

@@ -73,7 +73,7 @@ def parse_readiness(value: str) -> str:
         try:
             re.compile(rest)
         except re.error as error:
-            raise RefusalError(f"no regular expression: {error}") from None
+            raise RefusalError(f"not a regular expression: {error}") from None
     return value if "{" in rest else parse_filled_readiness(value)
 
 
@@ -100,12 +100,14 @@ def parse_secrets(value: str) -> tuple[str, ...]:
 
     lines = {number: line.strip() for number, line in enumerate(value.split("\n"), 1) if line.strip()}
     for number, line in lines.items():
-        if not line.isprintable() or len(line.encode()) < MIN_SECRET_BYTES:
-            raise RefusalError(f"line {number} is unfit")
+        if not line.isprintable():
+            raise RefusalError(f"line {number} has unprintable characters")
+        if (length := len(line.encode())) < MIN_SECRET_BYTES:
+            raise RefusalError(f"line {number} has {length} bytes, needs {MIN_SECRET_BYTES}")
     if not lines:
         raise ValueError
     if len(lines) > MAX_SECRETS:
-        raise RefusalError(f"these are {len(lines)} lines")
+        raise RefusalError(f"got {len(lines)} lines, at most {MAX_SECRETS}")
     return tuple(dict.fromkeys(lines.values()))
 
 

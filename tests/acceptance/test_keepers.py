@@ -140,7 +140,7 @@ def test_other_signs_that_a_keeper_is_ready(start: Start, tmp_path: Path, kind: 
         ({"UNIT_MODE": "job"}, "UNIT_MODE=job (environment) with UNIT_KEEPER: must be service"),
         ({"UNIT_RESTART": "recreate"}, "must be inplace, since it does not outlive its container"),
         ({"UNIT_KEEPER": ""}, "UNIT_KEEPER_READY=tcp:1 (environment) without UNIT_KEEPER"),
-        ({"UNIT_KEEPER_READY": "log:("}, "no regular expression"),
+        ({"UNIT_KEEPER_READY": "log:("}, "not a regular expression"),
         ({"UNIT_KEEPER_READY": "tcp:x"}, "tcp:PORT"),
         ({"UNIT_KEEPER": "auto", "UNIT_KEEPER_READY": ""}, "no keeper is known for this command"),
     ],

@@ -95,4 +95,4 @@ def test_what_an_engine_writes_beside_its_weights_does_not_count(start: Start, w
 def test_weights_that_are_not_there_are_named_once(start: Start, tmp_path: Path) -> None:
     unit = start(size=1, UNIT_KEEPER_FILES=str(tmp_path / "gone"))
     unit.ready()
-    assert unit.read_output().count("nothing notices when the files of the keeper change: No such file") == 1
+    assert unit.read_output().count("the keeper's files are not watched: No such file") == 1

@@ -113,6 +113,6 @@ def test_who_has_another_secret_at_the_same_store_is_told_so(start: Start, serve
     start(*first, UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET)
     until(lambda: b"r0" in server.command("HKEYS", f"unitagent:{{{UNIT}}}:board"), "rank 0 is there")
     second = start(*first, "--rank", "1", UNIT_REDIS_URL=url(server), UNIT_SECRET=SECRET[::-1])
-    said = "it is signed with a secret that this agent does not have, or with none"
+    said = "signed with another UNIT_SECRET, or unsigned"
     until(lambda: said in second.output.read_text(), "it is told")
     assert "has run before" not in second.output.read_text()

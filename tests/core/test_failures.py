@@ -652,6 +652,22 @@ def test_a_planned_replacement_is_timed_from_no_failure_that_is_long_over() -> N
     assert [text for text in unit.said if "is ready" in text] == ["the Unit is ready in generation 3"] * 2
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_unit_that_is_ready_again_says_whether_an_order_or_a_failure_ended_it(ordered: bool) -> None:
+    unit = Unit(2, guard=True, **CALM).formed()
+    unit.said.clear()
+    if ordered:
+        unit.order(OrderKind.RESTART)
+    else:
+        unit.crash(1)
+    unit.wait(4)
+    assert unit.ready() == {0, 1}
+    said = [text for text in unit.said if "is ready" in text]
+    cause = "the order" if ordered else "the failure"
+    assert len(said) == 2
+    assert all(text.endswith(f" s after {cause}") for text in said)
+
+
 def test_a_lost_rank_that_the_store_forgets_is_lost_still() -> None:
     """Nobody restarts for it without guard, and a store that is wiped tells nothing of it."""
     unit = Unit(2).formed()

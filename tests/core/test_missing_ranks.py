@@ -62,8 +62,8 @@ def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s
     )
     _, actions = wait_for_rank(found.with_generation(3))
     (said,) = (one.text for one in actions if isinstance(one, Log))
-    assert "ignored what the store has of rank 1 of Unit u" in said
-    assert "signed with a secret that this agent does not have, or with none" in said
+    assert "ignoring the store's record of rank 1: " in said
+    assert "signed with another UNIT_SECRET, or unsigned" in said
     assert "has run before" not in said
     _, actions = wait_for_rank(found.with_store(unverified_ranks=frozenset()).with_generation(3))
     assert any("has run before" in one.text for one in actions if isinstance(one, Log))

@@ -312,7 +312,9 @@ def test_components_of_a_slurm_job_are_refused_until_all_is_said() -> None:
     het = SLURM | {"SLURM_HET_SIZE": "2", "UNIT_REDIS_URL": "redis://h"}
     done = run("run", "--", "true", environ=het)
     assert done.returncode == 2
-    assert "SLURM_HET_SIZE='2' (set by the platform): must be a job of one component" in done.stderr
+    assert (
+        "SLURM_HET_SIZE='2' (set by the platform): heterogeneous Slurm jobs are not supported" in done.stderr
+    )
     whole = {"UNIT_ID": "both", "RANK_ID": "5", "UNIT_SIZE": "6"}
     assert run("env", environ=het | whole).returncode == 0
 

@@ -141,8 +141,11 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable one of the interface")}),
-        ({"RANK_IP": "127.0.0.9"}, {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, if usable")}),
+        ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable address of the interface")}),
+        (
+            {"RANK_IP": "127.0.0.9"},
+            {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, or the only usable one")},
+        ),
         ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is not an")}),
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),
     ],

@@ -39,7 +39,7 @@ async def test_each_reason_is_one_sentence() -> None:
         closed.bind(("127.0.0.1", 0))
         gone = await refusal(rank_log(closed.getsockname()[1], lease_seconds=12.3))
         left = await refusal(rank_log(closed.getsockname()[1], lease_seconds=500.0, state="exited"))
-    assert gone == "its agent cannot be asked (Connection refused); its last sign of life was 12 s ago"
+    assert gone == "its agent cannot be reached (Connection refused); its last sign of life was 12 s ago"
     assert left == "its agent has ended; its last sign of life was 8 min ago"
     assert await refusal(rank_log(None, incarnation=None)) == "it never joined"
     assert "UNIT_HTTP_ADDRESS=off" in await refusal(rank_log(0))
@@ -53,7 +53,7 @@ async def test_each_reason_is_one_sentence() -> None:
         (answer("401 Unauthorized"), NONE, "pass the same one to this command (UNIT_SECRET_FILE)"),
         (answer("401 Unauthorized"), KEYS, "something stands between"),
         (answer("403 Forbidden", "no \x1b[2J\n"), NONE, "its agent refuses: no"),
-        (answer("200 OK", "{}"), NONE, "of no version that this one knows"),
+        (answer("200 OK", "{}"), NONE, "in a form this unitagent does not know"),
         (answer("200 OK", "{}"), KEYS, "carries no proof of UNIT_SECRET"),
         (answer("200 OK", "{}", "X-Unitagent-Unit: other"), NONE, "another agent answers there"),
         (answer("200 OK", "{}", "X-Unitagent-Rank: 0"), NONE, "another agent answers there"),

@@ -147,7 +147,7 @@ def test_progress_names_who_is_silent_and_no_trouble_of_the_generation_before() 
     assert seen.describe(old) == "0 of 2 ranks run in generation 2 or later"
     new = told(record(0, state=RUNNING, generation=2, failed_check=refuses), r1=LEASE + 2)
     assert seen.describe(new) == (
-        "1 of 2 ranks run in generation 2 or later, no sign of life of rank 1, "
+        "1 of 2 ranks run in generation 2 or later, not responding: rank 1, "
         f"waiting for rank 0's health {refuses}"
     )
 

@@ -131,7 +131,7 @@ MUTANTS = {
     "the processors are forgotten": ('    if os.sched_getaffinity(0) != set(job["cpus"]):', "    if False:"),
     "the priority is forgotten": ('!= job["nice"]:', '!= job["nice"] and False:'),
     "no group of its own": ('os.setpgid(0, job["group"])  # 0', "pass  # 0"),
-    "the command line is the gate's": ("    image.command_line.show(job", "    (lambda *_: None)(job"),
+    "the command line is the gate's": ("    interpreter.command_line.show(job", "    (lambda *_: None)(job"),
     "ps reads the gate's environment": ("    _libc.prctl(_PR_SET_MM, ", "    (lambda *_: None)("),
     "the name is the gate's": (
         "    _libc.prctl(_PR_SET_NAME, os.fsencode(job",
@@ -338,7 +338,7 @@ def test_the_stamps_of_files_are_what_finds_changes(start: Start, tmp_path: Path
     module = tmp_path / "changing.py"
     module.write_text("")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
-    mutant = ["--mutant", "if changed := image.find_changed_file():", "if changed := '':"]
+    mutant = ["--mutant", "if changed := interpreter.find_changed_file():", "if changed := '':"]
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     assert outcome(start("--warm", "changing", "--touch", str(module), *mutant, *command, env=env))["warm"]
 

@@ -291,7 +291,7 @@ def test_a_file_that_is_bad_at_the_start_is_refused_by_its_line(unit: Changing) 
     agent = unit.start(0)
     assert agent.popen.wait(60) == 2
     assert f"UNIT_SECRET='***' (file {unit.file(0)}): must be " in agent.output
-    assert "(line 2 is unfit)" in agent.output
+    assert "(line 2 has 15 bytes, needs 16)" in agent.output
     assert NEW[:15] not in agent.output
 
 

@@ -97,10 +97,10 @@ def _folder(path: Path) -> None:
 
 BAD: dict[str, Callable[[Path], object]] = {
     "is empty": lambda path: path.write_text("\n \n"),
-    "is not accepted (line 1 is unfit)": lambda path: path.write_text(OLD[:15]),
-    "is not accepted (line 3 is unfit)": lambda path: path.write_text(f"{OLD}\n\n{NEW[:15]}\n"),
-    "is not accepted (line 2 is unfit)": lambda path: path.write_text(f"{OLD}\n{NEW}\0"),
-    "is not accepted (these are 4 lines)": lambda path: path.write_text(
+    "is not accepted (line 1 has 15 bytes, needs 16)": lambda path: path.write_text(OLD[:15]),
+    "is not accepted (line 3 has 15 bytes, needs 16)": lambda path: path.write_text(f"{OLD}\n\n{NEW[:15]}\n"),
+    "is not accepted (line 2 has unprintable characters)": lambda path: path.write_text(f"{OLD}\n{NEW}\0"),
+    "is not accepted (got 4 lines, at most 3)": lambda path: path.write_text(
         "\n".join(f"{OLD}{n}" for n in range(4))
     ),
     "has none of the secrets accepted now": lambda path: path.write_text(NEW),

@@ -522,7 +522,7 @@ def _an_old_copy_is_news() -> Any:
 
 
 def _a_pause_is_evidence() -> Any:
-    return patch.object(Leases, "after_pause", lambda leases, seconds, now: leases)
+    return patch.object(Leases, "after_suspension", lambda leases, seconds, now: leases)
 
 
 def _who_comes_back_is_taken_from() -> Any:

@@ -36,10 +36,7 @@ from unitagent.store.protocol import Store, WorkloadOutput
 from unitagent.system import redaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from unitagent.store.history import HistoryPage
-
 
 _log = logging.getLogger(__name__)
 

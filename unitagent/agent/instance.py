@@ -28,7 +28,7 @@ from unitagent.agent.process_context import ProcessContext, kill_former_workload
 from unitagent.agent.rank_claim import Claimant, SpareEntry, claim_free_rank
 from unitagent.agent.rank_search import NO_RANK, Claim, Spare
 from unitagent.agent.secret_rotation import SecretAgreement, SecretFile
-from unitagent.agent.spare_setup import find_kind_of_spare, make_line, make_question, make_spare_list
+from unitagent.agent.spare_setup import find_kind_of_spare, make_peer_probe, make_spare_list, make_standby
 from unitagent.agent.store_setup import EmbeddedStoreSupervisor, StoreSetup, locate_store
 from unitagent.agent.workload_health import CommandChecks
 from unitagent.core import rank_ownership
@@ -189,15 +189,15 @@ async def _stand_by(
     settings = resolved.settings
     kind = find_kind_of_spare(resolved)
     spares = make_spare_list(settings, context, stores[-1])
-    line = make_line(resolved, me)
+    standby = make_standby(resolved, me)
     claimant = Claimant(
         stores[0],
         me,
         guard=settings.guard,
         timing=settings.timing,
-        ask=make_question(settings, me, context),
+        ask=make_peer_probe(settings, me, context),
         spare=kind,
-        entry=None if kind is Spare.NONE else SpareEntry(spares, line, size=me.size, lease=settings.lease),
+        entry=None if kind is Spare.NONE else SpareEntry(spares, standby, size=me.size, lease=settings.lease),
     )
     answers = StandbyAnswers(settings, claimant, me, _make_metrics(settings, NO_RANK, context), warmer)
     try:
@@ -297,7 +297,7 @@ def _make_spare_watch(
 
     return SpareWatch(
         make_spare_list(settings, context, membership.url),
-        make_question(settings, membership.me, context),
+        make_peer_probe(settings, membership.me, context),
         size=settings.size,
         wanted=settings.spares,
         lease=settings.lease,

@@ -1,6 +1,6 @@
-"""How a keeper tells that it is ready: ``UNIT_KEEPER_READY`` with its placeholders filled in.
+"""Checks whether a keeper is ready: ``UNIT_KEEPER_READY`` with its placeholders filled in.
 
-The invariant: whatever a check meets, it ends, and says in words why the keeper is not ready.
+The invariant: every check ends, whatever it meets, and says in words why the keeper is not ready.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _PAGE = 64 * 1024  # bytes
 
 
 class KeeperReadiness:
-    """The sign of one keeper, which has yet to be started.
+    """The readiness check of a keeper that has not started yet.
 
     Args:
         ready: a URL, ``tcp:PORT``, ``file:PATH`` or ``log:PATTERN``.
         ip: address of this instance, which a port may be bound to.
 
     Attributes:
-        sign: what shows that it is ready, in words.
+        criterion: when the keeper is ready, in words.
 
     """
 
@@ -53,15 +53,15 @@ class KeeperReadiness:
             "tcp": f"port {rest} accepts connections",
             "file": f"{rest} is there",
         }
-        self.sign = signs.get(kind, f"GET {redact_url(ready)} answers 200")
+        self.criterion = signs.get(kind, f"GET {redact_url(ready)} answers 2xx")
 
     def read_line(self, line: str) -> None:
-        """Take a line of its output, as it is and as a terminal would show it."""
+        """Take a line of the keeper's output, as it is and as a terminal would show it."""
         if self._pattern is not None and any(map(self._pattern.search, (line, read_shown(line)))):
             self._seen.set()
 
     async def explain_not_ready(self) -> str:
-        """Say why it is not ready; empty if it is."""
+        """Say why the keeper is not ready; empty if it is."""
         try:
             return await self._check()
         except Exception as error:  # noqa: BLE001 (a check that fails must not end in silence)
@@ -97,7 +97,7 @@ class KeeperReadiness:
 
 
 def _identify_file(path: str) -> tuple[int, int] | None:
-    """Identify a file, so that the one that an earlier keeper left is told from a new one. Blocks."""
+    """Identify a file, to distinguish a new one from one that an earlier keeper left. Blocks."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:

@@ -124,7 +124,9 @@ class KeeperRunner:
         self._metrics.observe_keeper_start()
         self._awaiting = asyncio.create_task(self._await_readiness(self._readiness))
         words = " ".join(redaction.redact_words(launch.argv))
-        _log.info("started the keeper, process %d: %s; it is ready when %s", pid, words, self._readiness.sign)
+        _log.info(
+            "started the keeper, process %d: %s; it is ready when %s", pid, words, self._readiness.criterion
+        )
 
     def _stop(self, grace: float, tasks: BackgroundTasks) -> None:
         self._end_watch()

@@ -1,8 +1,8 @@
-"""Watches the files that a keeper has loaded (:mod:`kept_files`): no workload is to start with old weights.
+"""Watches the files that a keeper has loaded (:mod:`kept_files`), so that no workload starts with old ones.
 
-Before a stopped workload counts as gone, the files are looked at, so no barrier opens before what has changed
-is known; besides that they are looked at every few seconds. What changes before a workload has used the
-keeper does not count: a file that something writes all the time would keep the Unit from ever starting.
+It checks the files before a stopped workload counts as gone, so that no barrier opens before a change is
+known, and otherwise every few seconds. A change before a workload has used the keeper does not count: a file
+that is written all the time would keep the Unit from ever starting.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class KeptFilesWatch:
         except Exception as error:  # noqa: BLE001 (a restart must not depend on it)
             why = f"internal error: {error!r}"
         if self._before is None:
-            _log.warning("nothing notices when the files of the keeper change: %s", why)
+            _log.warning("the keeper's files are not watched: %s", why)
         return None
 
     async def _look_anew(self) -> Snapshot:

@@ -1,7 +1,7 @@
 """``RANK_ID=auto``, and spares: claim the lowest free rank in the store, and stand by until there is one.
 
-What is decided, and why, is in :mod:`rank_search`; here is what an instance does for it: it reads the store,
-asks holders where they live, lists itself among the spares, and claims.
+The decisions are in :mod:`rank_search`; this module carries them out: it reads the store, asks the agents
+that hold ranks, lists the instance among the spares, and claims.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from unitagent.store.address import LocationSource
 from unitagent.store.spare_list import UnitSpares
 
 
-def make_question(
+def make_peer_probe(
     settings: Settings, me: Record, context: ProcessContext
 ) -> Callable[[Record], Awaitable[ProbeResult]] | None:
-    """Make what asks who answers at the address of a record; None if agents cannot be asked."""
+    """Return a function that asks who answers at a record's address; None if agents cannot be asked."""
     if not settings.http_port:
         return None
     peer_client = PeerAsker(settings.unit, me.incarnation, context.keys)
@@ -37,8 +37,8 @@ def make_spare_list(settings: Settings, context: ProcessContext, url: str | Loca
     return UnitSpares(settings.unit, url, size=settings.size, timeout=timeout, keys=context.keys)
 
 
-def make_line(resolved: Resolved, me: Record) -> Standby:
-    """Make my line in the list of spares, with the number that I was given if that is one of theirs."""
+def make_standby(resolved: Resolved, me: Record) -> Standby:
+    """Make my entry in the list of spares, with the number in RANK_ID if that is a spare's."""
     number = resolved.texts["RANK_ID"]
     given = int(number) if number.isdecimal() else 0
     return Standby(
@@ -52,7 +52,7 @@ def make_line(resolved: Resolved, me: Record) -> Standby:
 
 
 def find_kind_of_spare(resolved: Resolved) -> Spare:
-    """Return whether this instance is a spare, or becomes one where its rank is taken."""
+    """Return which kind of spare this instance is."""
     if not resolved.settings.spares:
         return Spare.NONE
     if resolved.settings.rank is not None:

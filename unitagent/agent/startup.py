@@ -1,5 +1,5 @@
 """``unitagent run`` from its settings to its exit code: find the address, refuse invalid settings, and start
-the embedded store if it belongs here.
+the embedded store if this instance runs it.
 
 The invariant: invalid settings are refused before anything but the watchdog is started. Imports take most of
 a start: the rest is in :mod:`instance`, which is imported while the embedded store starts.

@@ -56,7 +56,7 @@ def apply_event(state: State, event: Event) -> State:
     state = replace(state, now=max(state.now, event.now)).with_store(is_new_snapshot=False, wrote_last=False)
     match event:
         case Tick():
-            return _note_pause(state, event.late)
+            return _apply_suspension(state, event.late)
         case StoreNotified():
             return state.with_store(exchange_due=True)
         case Exchanged():
@@ -77,12 +77,12 @@ def apply_event(state: State, event: Event) -> State:
             return _apply_workload_event(state, event)
 
 
-def _note_pause(state: State, seconds: float) -> State:
+def _apply_suspension(state: State, seconds: float) -> State:
     """After a suspension, discard what I asked or waited for meanwhile: it proves nothing. Nor does it count
     for how long I have waited at the barrier, or for the workload to become ready.
     """
     if seconds > LATE_TICKS * state.config.timing.tick:
-        leases = state.store.leases.after_pause(seconds, state.now)
+        leases = state.store.leases.after_suspension(seconds, state.now)
         state = replace(state, suspended_at=state.now).with_store(leases=leases)
         state = state.with_barrier(entered=min(state.now, state.barrier.entered + seconds))
         state = state.with_workload(suspended_seconds=state.workload.suspended_seconds + seconds)
@@ -175,7 +175,7 @@ def _take_snapshot(state: State, reply: Reply) -> State:
         previous_record=_find_own_record(state),
         published=sent if holds else None,
         holder=reply.holder,
-        joined_at=_date_claim(state) if holds and store.joined_at is None else store.joined_at,
+        joined_at=_find_claim_time(state) if holds and store.joined_at is None else store.joined_at,
         clock=reply.now,
         records=_keep_newest(state, reply.records),
         forgotten_holder=_find_forgotten_holder(state, reply),
@@ -186,7 +186,7 @@ def _take_snapshot(state: State, reply: Reply) -> State:
 
 
 def _note_departures(state: State, reply: Reply) -> State:
-    """Who left is gone for good, also where the store forgets that."""
+    """A member that left stays gone, even if the store forgets it."""
     left = {one.incarnation for one in reply.records.values() if one.has_left}
     confirmed = state.barrier.confirmed_members
     if not any(one.incarnation in left for one in confirmed if not one.has_left):
@@ -195,9 +195,9 @@ def _note_departures(state: State, reply: Reply) -> State:
     return state.with_barrier(confirmed_members=tuple(members))
 
 
-def _date_claim(state: State) -> float:
-    """Since when I may hold my rank, which the store shows for the first time. If contact was lost
-    meanwhile, I may have claimed it before that, and somebody else since.
+def _find_claim_time(state: State) -> float:
+    """The earliest time at which I may have claimed my rank, when the store first shows it as mine. If
+    contact was lost meanwhile, I may have claimed it before that, and somebody else since.
     """
     contact = state.store.leases.contact_since
     return state.started if contact is None and state.store.ever_answered else state.now

@@ -203,10 +203,17 @@ def note_ready(state: State) -> Result:
     marks = replace(marks, ready=state.now)
     state = state.with_recovery(timestamps=marks, was_ready=True)
     state = state.with_store(notify=store.notify or store.wrote_last)
-    took = (
-        "" if marks.failed is None else f", {marks.detect + state.now - marks.failed:.2f} s after the failure"
-    )
+    took = ""
+    if marks.failed is not None:
+        took = f", {marks.detect + state.now - marks.failed:.2f} s after {_name_end(state)}"
     return state, (Log(Level.INFO, f"the Unit is ready in generation {state.me.generation}{took}", "ready"),)
+
+
+def _name_end(state: State) -> str:
+    """Whether an order or a failure ended the generation before mine, for people."""
+    failure, marks = state.recovery.failure, state.recovery.timestamps
+    ordered = failure is not None and failure.generation == marks.generation and failure.requested
+    return "the order" if ordered else "the failure"
 
 
 Rule = Callable[[State], Result]

@@ -153,8 +153,8 @@ class Leases(Struct, frozen=True):
         """After an exchange that failed."""
         return replace(self, contact_since=None)
 
-    def after_pause(self, seconds: float, now: float) -> Leases:
-        """After a pause of my own, which is no evidence against anybody."""
+    def after_suspension(self, seconds: float, now: float) -> Leases:
+        """After a suspension of my own, which proves nothing about anybody else."""
         later = {
             one: replace(
                 lease,

@@ -417,12 +417,12 @@ def _explain_no_holder(state: State) -> str:
 
 
 def _explain_other_secret(state: State) -> str:
-    config, foreign = state.config, sorted(state.store.unverified_ranks)
+    foreign = sorted(state.store.unverified_ranks)
+    noun = "record" if len(foreign) == 1 else "records"
     return (
-        f"ignored what the store has of {format_ranks(foreign)} of Unit {config.unit}: it is signed with a "
-        f"secret that this agent does not have, or with none; rank {config.rank} waits for "
-        f"{config.timing.takeover:g} s; give all ranks of a Unit the same UNIT_SECRET, and another Unit "
-        "another UNIT_ID"
+        f"ignoring the store's {noun} of {format_ranks(foreign)}: signed with another UNIT_SECRET, or "
+        f"unsigned; waiting {state.config.timing.takeover:g} s; use the same secret on all ranks, or another "
+        "UNIT_ID for another Unit"
     )
 
 

@@ -130,7 +130,11 @@ def _choose_usual(interfaces: NetworkInterfaces, *, settled: bool) -> InstanceAd
         passed.append(choice)
         if not settled:
             break
-    return passed[0] if passed else "no interface net0 or eth1, and no default route"
+    return (
+        passed[0]
+        if passed
+        else "no interface net0 or eth1, no default route, and not exactly one usable interface"
+    )
 
 
 def _choose_on_interface(interfaces: NetworkInterfaces, name: str) -> InstanceAddress | str:

@@ -238,7 +238,7 @@ _NODE_NAMES = ("NODE_NAME", "K8S_NODE_NAME", "KUBERNETES_NODE_NAME")  # by custo
 NAMELESS_POD = Platform(
     "Kubernetes",
     advice="this pod is on the host's network, so its hostname is the node's: let its spec set POD_NAME from "
-    "metadata.name, as a StatefulSet's pod tells its rank by that",
+    "metadata.name, since the rank of a StatefulSet pod is read from its name",
 )
 
 

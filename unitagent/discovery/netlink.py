@@ -1,7 +1,7 @@
 """Read this machine's network interfaces from the kernel over netlink, with the messages of ``pyroute2``.
 
-Its sockets are not used: they bring an event loop, a mock of the kernel and every kind of message, which
-costs 80 ms of each start instead of 15 (0.9.7, asyncio loaded before).
+Its sockets are not used: they bring an event loop, a mock of the kernel and every kind of message, and would
+make each start several times slower (see "Dependencies" in ``CONTRIBUTING.md``).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LINKS, _ADDRESSES, _ROUTES = 18, 22, 26  # RTM_GETLINK, RTM_GETADDR, RTM_GETROU
 
 # linux/netlink.h
 _HEADER = struct.Struct("=IHH8x")  # length, type, flags
-_CODE = 4  # bytes, of an error
+_ERROR_CODE_SIZE = 4  # bytes
 _ERROR, _DONE = 2, 3
 _ASK_FOR_ALL = 0x301  # NLM_F_REQUEST, NLM_F_DUMP
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
-_BUFFER = 1 << 18  # bytes; the kernel sends 32 KiB at once, but for an interface of very many functions
-_SECONDS = 5.0
+_BUFFER_SIZE = 1 << 18  # bytes; the kernel sends 32 KiB at once, more only for very many virtual functions
+_ANSWER_TIMEOUT = 5.0  # seconds
 
 
 def read_interfaces() -> NetworkInterfaces:
@@ -75,10 +75,10 @@ def _dump_messages(make: Callable[..., Any], kind: int, family: int = socket.AF_
     question["family"] = family
     question.encode()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
-        kernel.settimeout(_SECONDS)
+        kernel.settimeout(_ANSWER_TIMEOUT)
         kernel.send(question.data)
         while True:
-            data, _, truncated, _ = kernel.recvmsg(_BUFFER)
+            data, _, truncated, _ = kernel.recvmsg(_BUFFER_SIZE)
             if truncated & socket.MSG_TRUNC:
                 raise OSError("the kernel's answer is too long")
             for start in _list_message_starts(data):
@@ -97,7 +97,9 @@ def _list_message_starts(data: bytes) -> Iterator[int | None]:
         if flags & _INTERRUPTED or length < _HEADER.size:
             raise OSError("the kernel changed its answer while it was being read")
         if kind in (_ERROR, _DONE):
-            if code := int.from_bytes(data[start + _HEADER.size :][:_CODE], sys.byteorder, signed=True):
+            if code := int.from_bytes(
+                data[start + _HEADER.size :][:_ERROR_CODE_SIZE], sys.byteorder, signed=True
+            ):
                 raise OSError(-code, os.strerror(-code))
             yield None
             return
@@ -116,7 +118,7 @@ def _list_other_names(link: Any) -> tuple[str, ...]:
 
 
 def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
-    """Give the message's address; of a point-to-point interface IFA_ADDRESS is the other end's."""
+    """Return the message's address; of a point-to-point interface IFA_ADDRESS is the other end's."""
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     flags = message.get_attr("IFA_FLAGS") or message["flags"]
     if text:
@@ -126,7 +128,7 @@ def _read_addresses(message: Any) -> Iterator[InterfaceAddress]:
 
 
 def _find_default_interface(routes: list[Any]) -> int | None:
-    """Give the index of the interface of the default route, IPv4 before IPv6, the least metric first."""
+    """Return the index of the interface of the default route, IPv4 before IPv6, the lowest metric first."""
     defaults = [
         (route["family"], route.get_attr("RTA_PRIORITY") or 0, interface)
         for route in routes
@@ -138,7 +140,7 @@ def _find_default_interface(routes: list[Any]) -> int | None:
 
 
 def _find_route_interface(route: Any) -> int | None:
-    """Give the interface that a route leaves by, the first one of a route over several."""
+    """Return the interface that a route leaves by, the first one of a route over several."""
     hops = route.get_attr("RTA_MULTIPATH") or ()
     index: int | None = route.get_attr("RTA_OIF") or next((hop["oif"] for hop in hops), None)
     return index

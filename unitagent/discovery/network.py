@@ -38,7 +38,7 @@ async def find_instance_address(
 
     Args:
         ifname: the requested interface; without one, the first usable one of net0, eth1, the default route's,
-            and the only one there is.
+            and the only usable one.
         rank_ip: the requested address; without one, the interface's first usable one, IPv4 before IPv6.
         wait: seconds that an interface or address may take to come up.
         on_wait: called with the reason for waiting (when it changes, and every few seconds), and with a

@@ -79,8 +79,8 @@ def _refuse_heterogeneous_job(environ: Environ) -> None:
         return
     evidence = f"{variable}={environ[variable]!r}" if variable else ", ".join(lists)
     raise ConfigurationError(
-        f"{evidence} (set by the platform): must be a job of one component, since each of several would be a "
-        "Unit of its own, and all of one name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
+        f"{evidence} (set by the platform): heterogeneous Slurm jobs are not supported: each component would "
+        "form its own Unit under the same name; set UNIT_ID, RANK_ID, UNIT_SIZE and MASTER_ADDRESS (or "
         "UNIT_REDIS_URL) for each task, with SLURM_PROCID as the rank where one Unit spans all components"
     )
 
@@ -94,7 +94,7 @@ def _find_first_set(environ: Environ, *names: str) -> str | None:
 
 
 def first_host(nodelist: str) -> str:
-    """Give the first host of a Slurm node list such as ``gpu[01-03,7],login`` or ``r[1-2]n[1-4]``."""
+    """Return the first host of a Slurm node list such as ``gpu[01-03,7],login`` or ``r[1-2]n[1-4]``."""
     group = re.match(r"(?:[^,\[\]]|\[[^\]]*\])*", nodelist)
     return re.sub(r"\[([^\],-]*)[^\]]*\]", r"\1", group[0] if group else "")
 

@@ -8,6 +8,7 @@ while all others wait for it.
 from __future__ import annotations
 
 from collections import Counter
+from enum import IntEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ _MOST_NAMED = 3
 _LONGEST = 400  # characters
 
 Placed = tuple[int, "Place"]  # the rank of a process, and where it is
+
+
+class _Certainty(IntEnum):
+    """How sure it is that somebody is odd."""
+
+    MOST_ARE_ELSEWHERE = 1
+    OTHERS_WAIT = 2
+    HALTED = 3  # stopped or stuck
 
 
 def compare_ranks(places: Mapping[int, Sequence[Place]]) -> str:
@@ -42,7 +51,7 @@ def _group_roles(places: Mapping[int, Sequence[Place]]) -> Iterator[list[Placed]
     yield from (placed for placed in roles.values() if len({rank for rank, _ in placed}) > 1)
 
 
-def _judge_role(placed: list[Placed]) -> tuple[int, str] | None:
+def _judge_role(placed: list[Placed]) -> tuple[_Certainty, str] | None:
     """Return how sure it is that somebody is odd, and the clause; None if nobody is."""
     groups = Counter(place.key for _, place in placed)
     key, count = groups.most_common(1)[0]
@@ -54,12 +63,15 @@ def _judge_role(placed: list[Placed]) -> tuple[int, str] | None:
         count = groups[key]
     halted = [one for one in placed if one[1].halted]
     if halted and len(halted) <= len(placed) / 2:
-        return 3, _write_clause(placed, [one for one in placed if not one[1].halted], halted)
+        moving = [one for one in placed if not one[1].halted]
+        return _Certainty.HALTED, _write_clause(placed, moving, halted)
     most = [one for one in placed if one[1].key == key]
     odd = [one for one in placed if one[1].key != key]
     if key in waiting:
-        return 2, _write_clause(placed, most, odd)
-    return (1, _write_clause(placed, most, odd)) if 2 * count > len(placed) else None
+        return _Certainty.OTHERS_WAIT, _write_clause(placed, most, odd)
+    if 2 * count > len(placed):
+        return _Certainty.MOST_ARE_ELSEWHERE, _write_clause(placed, most, odd)
+    return None
 
 
 def _write_clause(placed: list[Placed], most: list[Placed], odd: list[Placed]) -> str:

@@ -1,7 +1,7 @@
 """Stacks of Python processes, taken by py-spy where it is installed.
 
 The invariant: the processes are only read, never paused, so one that is stopped or stuck is read like any
-other, and a reader that is killed leaves nothing behind. No values of variables are asked for.
+other, and a reader that is killed leaves nothing behind. Values of variables are never read.
 """
 
 from __future__ import annotations

@@ -120,9 +120,8 @@ def _locate_port(
         return plan if stated == plan.traffic_port else _copy_endpoints(plan, LaunchPlan(argv=())), "", ()
     assumed = (
         f"UNIT_FRAMEWORK={framework.name}: {PurePosixPath(command.argv[0]).name} names no port, so the "
-        f"default "
-        f"{plan.traffic_port} is assumed; if the engine listens on another port, set UNIT_TRAFFIC_PORT and "
-        f"UNIT_HEALTH_URL"
+        f"default {plan.traffic_port} is assumed; if the engine listens on another port, set "
+        "UNIT_TRAFFIC_PORT and UNIT_HEALTH_URL"
     )
     return plan, "", (assumed,)
 

@@ -75,8 +75,8 @@ class LaunchPlan:
     Attributes:
         env: variables to set in addition to those that every workload gets.
         origins: added flag or variable -> a sentence that explains it.
-        health: ``http`` URL that answers 200, or ``tcp`` URL that accepts connections, while the engine
-            serves; only at rank 0, None without a check.
+        health: ``http`` URL that answers 2xx or 3xx, or ``tcp`` URL that accepts connections, while the
+            engine serves; only at rank 0, None without a check.
         traffic_port: where users' requests come in; None if this rank takes none.
         stated_port: that port as the flags have it, possibly ``UNKNOWN``; None if no flag sets it.
         running_metrics: gauges of ``metrics_url`` that add up to the requests in flight.

@@ -1,4 +1,4 @@
-"""Where an engine takes requests, according to its own flags.
+"""The address at which an engine takes requests, read from its flags.
 
 The invariant: an address is only returned if the flags determine it.
 """

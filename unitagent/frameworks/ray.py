@@ -30,9 +30,7 @@ from unitagent.frameworks.interface import Framework, LaunchPlan, RankContext
 from unitagent.system.host_port import join_host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from unitagent.frameworks.interface import RankContext
+    from collections.abc import Sequence
 
 _FIND_PYTHON = """
 for python in "$(sed -n '1s/^#! *//p' "$(command -v ray)" 2>/dev/null)" python3 python; do

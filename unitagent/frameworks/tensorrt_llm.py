@@ -91,8 +91,7 @@ def _refuse_ipv6(context: RankContext) -> None:
     if ipv6:
         raise ConfigurationError(
             f"RANK_IP={ipv6}: must be an IPv4 address, because mpirun takes hosts as ADDRESS:SLOTS; set "
-            f"RANK_IP to an "
-            "IPv4 address on every rank"
+            "RANK_IP to an IPv4 address on every rank"
         )
 
 
@@ -129,14 +128,12 @@ def _count_processes(context: RankContext, command: SplitCommand) -> int:
     if not tensor:
         raise ConfigurationError(
             "--tp_size missing: it determines the number of MPI processes; add it to the command, even if it "
-            "is "
-            "also in a configuration file"
+            "is also in a configuration file"
         )
     if tensor * pipeline % context.size:
         raise ConfigurationError(
             f"--tp_size {tensor} with --pp_size {pipeline}: {tensor * pipeline} processes cannot be divided "
-            f"evenly "
-            f"among the {context.size} instances of the Unit; change them or UNIT_SIZE"
+            f"evenly among the {context.size} instances of the Unit; change them or UNIT_SIZE"
         )
     return tensor * pipeline // context.size
 

@@ -35,7 +35,8 @@ from unitagent.system.keyring import Keyring
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from unitagent.system.keyring import Keyring
+
+UNKNOWN_FORM = "its agent answered in a form this unitagent does not know; use the same version on both sides"
 _ANSWER_TIMEOUT = 2.0  # seconds for an answer
 _MAX_ANSWER = 4 << 20  # bytes of one: a Unit of 1024 has a quarter of that
 _SECONDS_TYPES = (int, float, type(None))

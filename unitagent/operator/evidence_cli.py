@@ -75,10 +75,12 @@ def _choose_generation(settings: Settings, found: Found, seen: Mapping[str, Any]
         )
     if wanted is not None:
         listed = ", ".join(map(str, sorted(found)))
-        raise UnitAgentError(f"--generation={wanted}: there is no evidence of it; there is some of {listed}")
+        raise UnitAgentError(
+            f"--generation={wanted}: no evidence for generation {wanted}; available: {listed}"
+        )
     ends = list_ends(seen)
     if (last := max(ends, default=0)) > max(found):
-        print_warning(f"no rank has evidence of this: {ends[last]}; the last that there is:")
+        print_warning(f"no evidence for the last failure ({ends[last]}); showing the latest there is:")
     return max(found)
 
 
@@ -113,7 +115,7 @@ def _format_generation(
     others = [str(number) for number in all_known if number != generation]
     if others:
         yield ""
-        yield f"there is also evidence of (--generation N): {', '.join(others)}"
+        yield f"other generations with evidence (--generation N): {', '.join(others)}"
 
 
 def _format_rank(rank: int, one: RankEvidence, instance: Mapping[str, Any] | None) -> Iterator[str]:
@@ -141,7 +143,7 @@ def _fetch_all(
         instance = instances.get(rank)
         try:
             if instance is None or not instance.get("port"):
-                raise UnitAgentError("no agent of it can be asked")  # noqa: TRY301 (told as all others are)
+                raise UnitAgentError("its agent cannot be reached")  # noqa: TRY301 (told as all others are)
             _fetch_rank(EvidenceReader(settings.unit, keys, instance), one, folder / f"rank-{rank}")
         except UnitAgentError as error:
             missing += 1

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from unitagent.errors import UnitAgentError
-from unitagent.operator.agent_client import AnswerProof, UnprovenError, open_connection
+from unitagent.operator.agent_client import UNKNOWN_FORM, AnswerProof, UnprovenError, open_connection
 from unitagent.probes.answer_signature import (
     CHALLENGE_HEADER,
     PROOF_HEADER,
@@ -48,7 +48,7 @@ class EvidenceReader:
         except (ValueError, RecursionError):
             listed = None
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-            raise UnitAgentError("its answer is of no version that this one knows")
+            raise UnitAgentError(UNKNOWN_FORM)
         return listed
 
     def read_piece(self, collection: str, file: str, offset: int) -> bytes:
@@ -91,4 +91,4 @@ class EvidenceReader:
                 fields = {name.lower(): text for name, text in answer.headers.items()}
                 return answer.status, fields, answer.read(_MOST)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnitAgentError(f"its agent cannot be asked: {error}") from error
+            raise UnitAgentError(f"its agent cannot be reached: {error}") from error

@@ -1,8 +1,8 @@
-"""Which evidence there is of a Unit: what its store lists, and what only its agents know.
+"""Lists the evidence of a Unit: from its store, and from agents that alone know of some.
 
-The invariants: the store is asked first, but nothing depends on it. It may be away, may have been away when
-a rank collected, or may have ended with rank 0; the files lie at the agents, which say what is in them. An
-agent that does not answer leaves out only its own rank.
+The invariants: the store is asked first, but nothing depends on it. It may be unreachable, may have been so
+when a rank collected, or may have ended with rank 0; the agents keep the files and know what is in them. If
+an agent does not answer, only its own rank is missing.
 """
 
 from __future__ import annotations

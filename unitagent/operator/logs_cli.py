@@ -22,7 +22,7 @@ import msgspec
 from unitagent.agent.secret_rotation import SecretFile
 from unitagent.core.model import InstanceState, format_age
 from unitagent.errors import ConfigurationError, UnitAgentError
-from unitagent.operator.agent_client import AnswerProof
+from unitagent.operator.agent_client import UNKNOWN_FORM, AnswerProof
 from unitagent.operator.terminal import detect_style, format_rank
 from unitagent.operator.unit_cli import load_status
 from unitagent.probes.answer_signature import (
@@ -177,7 +177,7 @@ class RankLog:
         try:
             page = msgspec.json.decode(answer.body, type=_Page)
         except msgspec.MsgspecError as error:
-            raise UnreadableError("its answer is of no version that this one knows") from error
+            raise UnreadableError(UNKNOWN_FORM) from error
         return page, answer.headers.get(INCARNATION_HEADER.lower(), "")
 
     def _comes_from_rank(self, answer: HttpResponse, unit: str) -> bool:
@@ -205,7 +205,7 @@ class RankLog:
             raise UnreadableError("its agent does not answer", _describe_silence(self.instance)) from error
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", None)
-            why = f"its agent cannot be asked ({os.strerror(number) if number else error})"
+            why = f"its agent cannot be reached ({os.strerror(number) if number else error})"
             has_left = self.instance["state"] == InstanceState.EXITED
             raise UnreadableError(
                 "its agent has ended" if has_left else why, _describe_silence(self.instance)

@@ -1,4 +1,4 @@
-"""When a Unit has carried out an order, as far as the store can show.
+"""How far a Unit has carried out an order, as the store shows it.
 
 The invariant: a rank that has been silent for its lease and a margin does not delay the result. An empty
 store, or one that ended with the Unit, only counts as proof after the same time; an unreachable store never
@@ -89,7 +89,7 @@ class OrderProgress:
         up = sum(self._serves_anew(snapshot.records.get(rank)) for rank in range(size))
         leader = snapshot.records.get(0)
         silent = [rank for rank in range(size) if self._is_gone(snapshot, rank)]
-        waits = f", no sign of life of {format_ranks(silent)}" if silent else ""
+        waits = f", not responding: {format_ranks(silent)}" if silent else ""
         if leader is not None and leader.failed_check and self._serves_anew(leader):
             waits += f", waiting for rank 0's health {leader.failed_check}"
         return f"{up} of {size} ranks run in generation {self._least} or later{waits}"

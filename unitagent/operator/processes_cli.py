@@ -43,7 +43,7 @@ def show_processes(settings: Settings, namespace: argparse.Namespace) -> int:
 
 
 def format_processes(processes: list[dict[str, Any]]) -> str:
-    """Format a table, a line for each process."""
+    """Format a table with one line per process."""
     if not processes:
         return "no process of the workload is running"
     return "\n".join([_HEAD, *(_format_row(escape_json_value(one)) for one in processes)])

@@ -1,4 +1,4 @@
-"""``unitagent status`` for a person: the same as ``/status``, as a table."""
+"""``unitagent status`` for people: the content of ``/status`` as a table."""
 
 from __future__ import annotations
 

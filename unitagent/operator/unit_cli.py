@@ -252,8 +252,8 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
             return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if silent := _find_silent_ranks(snapshot, settings.lease):
-            ranks = format_ranks(silent)
-            _warn(f"no sign of life of {ranks}; a rank that is out of contact learns of it when it is back")
+            verb = "is" if len(silent) == 1 else "are"
+            _warn(f"{format_ranks(silent)} {verb} not responding; {_promise_delivery(silent)}")
         if wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
@@ -271,6 +271,12 @@ def _find_silent_ranks(snapshot: UnitSnapshot, lease: float) -> list[int]:
         for rank, record in sorted(snapshot.records.items())
         if not record.has_left and snapshot.ages.get(rank, 0.0) > (record.lease or lease)
     ]
+
+
+def _promise_delivery(ranks: list[int]) -> str:
+    if len(ranks) == 1:
+        return "it will get the order when it reconnects"
+    return "they will get the order when they reconnect"
 
 
 def _refuse_restart(pause: dict[str, Any]) -> str:
@@ -301,8 +307,8 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
             break
         if time.monotonic() - began > patience:
             raise OrderTimeoutError(
-                f"the order stands, but is not confirmed by {format_ranks(unaware)}; a rank that is out of "
-                "contact learns of it when it is back"
+                f"the order stands, but is not confirmed by {format_ranks(unaware)}; "
+                f"{_promise_delivery(unaware)}"
             )
         await asyncio.sleep(_EVERY)
     if order.kind is OrderKind.RESUME:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -26,8 +26,6 @@ from unitagent.system import redaction
 from unitagent.system.addresses import explain_unreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from unitagent.probes.warm_up import WarmUp
 
     HealthCheck = Callable[[float], Awaitable[str]]
@@ -103,7 +101,7 @@ class FailedProbe(Struct, frozen=True):
 
 
 def _ignore_probe(_probe: FailedProbe) -> None:
-    """Nobody wants to know of single checks."""
+    """Default listener: ignores single checks."""
 
 
 class HealthVerdict(Struct, frozen=True):
@@ -152,10 +150,9 @@ class _Pulse:
 class HealthProbe:
     """Polls as long as one generation's workload runs.
 
-    First each question in order until it has its good answers, then a warm-up, if one is wanted; then the
-    workload is healthy. From then on
-    ``life`` and ``traffic`` are asked side by side: the one says whether the workload is sick, the other
-    whether it takes requests.
+    It asks each of ``first`` in order until that has its good answers, and sends a warm-up, if there is one;
+    then the workload is healthy. From then on it asks ``life`` and ``traffic`` side by side: the one shows
+    whether the workload is sick, the other whether it takes requests.
     """
 
     def __init__(
@@ -298,7 +295,7 @@ class StallProbe:
     def start(self) -> None:
         """Begin for a new workload."""
         self.stop()
-        self._task = asyncio.create_task(self._watch_health(), name="stall")
+        self._task = asyncio.create_task(self._watch_progress(), name="stall")
 
     def stop(self) -> None:
         """Stop watching."""
@@ -306,7 +303,7 @@ class StallProbe:
             self._task.cancel()
             self._task = None
 
-    async def _watch_health(self) -> None:
+    async def _watch_progress(self) -> None:
         loop = asyncio.get_running_loop()
         steps, moved = None, loop.time()
         while loop.time() - moved <= self._seconds:

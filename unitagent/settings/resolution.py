@@ -165,8 +165,7 @@ class _Resolution:
             elif path and by_value == by_file:
                 self.problems.append(
                     f"{name} ({self.raw[name].source}) and {variable}={path.text!r} ({path.source}): must "
-                    f"not both "
-                    "be set; unset one of them"
+                    "not both be set; unset one of them"
                 )
             elif path:
                 try:

@@ -94,8 +94,8 @@ def read_nonempty_file(variable: str, path: str, read_file: Callable[[str], str]
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or an invalid path
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
         raise ConfigurationError(
-            f"{variable}={path!r}: must be the path of a readable file ({reason}); mount it or correct the "
-            f"path"
+            f"{variable}={path!r}: must be the path of a readable file ({reason}); mount it or "
+            "correct the path"
         ) from error
     if not text.strip():
         raise ConfigurationError(f"{variable}={path!r}: the file is empty; write the value into it")

@@ -140,8 +140,8 @@ def _check_store(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterator[str
     if parsed["RANK_ID"] is None:
         yield (
             f"UNIT_REDIS_URL missing: {_describe_value(raw, 'RANK_ID')} claims a rank in the store, but "
-            f"without "
-            "UNIT_REDIS_URL rank 0 would have to run the store; set UNIT_REDIS_URL, or RANK_ID to a number"
+            "without UNIT_REDIS_URL rank 0 would have to run the store; set UNIT_REDIS_URL, or "
+            "RANK_ID to a number"
         )
     elif parsed["RANK_ID"] > 0 and "MASTER_ADDRESS" not in raw:
         yield (
@@ -166,6 +166,5 @@ def _check_store_port(raw: Mapping[str, SourcedText], parsed: Parsed) -> Iterato
         if port is not None and port == taken:
             yield (
                 f"{_describe_value(raw, 'UNIT_STORE_PORT')} with {_describe_value(raw, name)}: the ports "
-                f"must "
-                "differ; set UNIT_STORE_PORT to another port, on all ranks"
+                "must differ; set UNIT_STORE_PORT to another port, on all ranks"
             )

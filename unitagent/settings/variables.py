@@ -224,10 +224,10 @@ class Settings:
         "COMM_IFNAME",
         INTERFACE,
         "network interface for inter-node traffic",
-        known="net0, eth1, default route's, if usable",
+        known="net0, eth1, default route's, or the only usable one",
     )
     rank_ip: str | None = _network(
-        "RANK_IP", ADDRESS, "this instance's address", known="first usable one of the interface"
+        "RANK_IP", ADDRESS, "this instance's address", known="first usable address of the interface"
     )
     master_address: str | None = _network(
         "MASTER_ADDRESS", HOST, "address of rank 0", known="from the platform"
@@ -248,7 +248,9 @@ class Settings:
     redis_url: str | None = _store(
         "UNIT_REDIS_URL", STORE, "URL of a Redis or Valkey server", known="embedded at rank 0", secret=True
     )
-    redis_url_file: str | None = _store("UNIT_REDIS_URL_FILE", PATH, "file that contains the URL")
+    redis_url_file: str | None = _store(
+        "UNIT_REDIS_URL_FILE", PATH, "file that contains the URL of the Redis or Valkey server"
+    )
     store_port: int | None = _store(
         "UNIT_STORE_PORT",
         PORT,
@@ -265,7 +267,7 @@ class Settings:
         "UNIT_SECRET", SECRET, "secret that the Unit's instances share", secret=True
     )
     secret_file: str | None = _store(
-        "UNIT_SECRET_FILE", PATH, "file that contains the secret; reread when it changes"
+        "UNIT_SECRET_FILE", PATH, "file that contains the Unit's secret; reread when it changes"
     )
     insecure: bool = _store(
         "UNIT_INSECURE",
@@ -292,15 +294,15 @@ class Settings:
         uniform=True,
     )
     max_restarts: int = _restarts(
-        "UNIT_MAX_RESTARTS", COUNT, "restarts allowed within the window", default="10"
+        "UNIT_MAX_RESTARTS", COUNT, "restarts allowed within UNIT_RESTART_WINDOW_SECONDS", default="10"
     )
     restart_window: float = _restarts(
-        "UNIT_RESTART_WINDOW_SECONDS", PERIOD, "length of that window", default="3600"
+        "UNIT_RESTART_WINDOW_SECONDS", PERIOD, "window in which UNIT_MAX_RESTARTS counts", default="3600"
     )
     backoff: tuple[float, ...] = _restarts(
         "UNIT_BACKOFF_SECONDS",
         PAUSES,
-        "pauses before the first, second … restart in the window",
+        "pauses before the first, second … restart within UNIT_RESTART_WINDOW_SECONDS",
         default="0,1,2,5,10,30,60",
     )
     strict: bool = _restarts(
@@ -365,7 +367,10 @@ class Settings:
         "UNIT_HEALTH_TIMEOUT_SECONDS", PERIOD, "longest wait for an answer to a health check", default="30"
     )
     health_failures: int = _workload(
-        "UNIT_HEALTH_FAILURES", ATTEMPTS, "consecutive failures that end a generation", default="3"
+        "UNIT_HEALTH_FAILURES",
+        ATTEMPTS,
+        "consecutive failed health checks that end a generation",
+        default="3",
     )
     warmup_url: str = _workload(
         "UNIT_WARMUP_URL",
@@ -374,10 +379,13 @@ class Settings:
         default="off",
     )
     warmup_body: str | None = _workload(
-        "UNIT_WARMUP_BODY", JSON_TEXT, "JSON that this request posts", known="by framework, else a GET"
+        "UNIT_WARMUP_BODY", JSON_TEXT, "JSON that the warm-up request posts", known="by framework, else a GET"
     )
     warmup_seconds: float = _workload(
-        "UNIT_WARMUP_SECONDS", PERIOD, "longest time that this request may delay readiness", default="60"
+        "UNIT_WARMUP_SECONDS",
+        PERIOD,
+        "longest time that the warm-up request may delay readiness",
+        default="60",
     )
     stall: float = _workload(
         "UNIT_STALL_SECONDS",
@@ -389,29 +397,35 @@ class Settings:
     warm: str = _workload(
         "UNIT_WARM",
         _one_of("off", "auto", "first"),
-        "start from a process that has imported the engine: each restart, or the first start too",
+        "start from a warm process, which has imported the engine; auto: each restart; first: each start",
         default="off",
     )
     warm_modules: tuple[str, ...] | None = _workload(
-        "UNIT_WARM_MODULES", MODULES, "what that process imports", known="by framework"
+        "UNIT_WARM_MODULES", MODULES, "Python modules that the warm process imports", known="by framework"
     )
 
     keeper: tuple[str, ...] | None = _workload(
-        "UNIT_KEEPER", COMMAND_LINE, "outlives generations; auto: the weight daemon of vLLM or SGLang"
+        "UNIT_KEEPER",
+        COMMAND_LINE,
+        "second command on each rank that keeps running across restarts, such as a weight daemon; "
+        "auto: the weight daemon of vLLM or SGLang",
     )
     keeper_ready: str | None = _workload(
-        "UNIT_KEEPER_READY", READINESS, "how to tell that it is ready", known="by framework, with auto"
+        "UNIT_KEEPER_READY",
+        READINESS,
+        "how to tell that the keeper is ready",
+        known="by framework, with auto",
     )
     keeper_files: tuple[str, ...] | None = _workload(
         "UNIT_KEEPER_FILES",
         PATHS,
-        "what it loads; a restart loads it again if it changed",
+        "files the keeper loads; if they change, the next restart reloads them",
         known="the model, with auto",
     )
     keeper_failure: str | None = _workload(
         "UNIT_KEEPER_FAILURE",
         _one_of("restart-unit", "relaunch"),
-        "its death restarts the Unit, or it is started again with the next restart",
+        "if the keeper dies: restart the Unit at once, or start the keeper again with the next restart",
         known="relaunch with vLLM, else restart-unit",
     )
 
@@ -430,7 +444,7 @@ class Settings:
     hook: str | None = _output(
         "UNIT_HOOK",
         SHELL,
-        "run on failure, restart, ready, drained and failed, with the event as JSON on stdin",
+        "command to run on failure, restart, ready, drained and failed, with the event as JSON on stdin",
     )
     termination_log: str | None = _output(
         "UNIT_TERMINATION_LOG",

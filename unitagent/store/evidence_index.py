@@ -1,4 +1,4 @@
-"""What each rank has collected about a failed generation, in the store: an entry for each rank, for people.
+"""What each rank collected about a failed generation, stored for people to read; one entry per rank.
 
 The invariant: no decision of an agent depends on it. It has a connection of its own, which is opened when
 there is something to write or to read, and foreign data under its keys is ignored. A failure keeps its
@@ -53,7 +53,7 @@ class EvidenceIndex:
 
     async def count_entries(self, generation: int) -> int:
         """Return how many ranks have stored an entry."""
-        return await self._run_script(generation, b"", b"")
+        return await self._run_script(generation, b"", b"")  # without an entry the script only counts
 
     async def read_entries(self, generation: int) -> Entries:
         """Return the entries of a generation by rank."""

@@ -73,8 +73,7 @@ def refuse_unreachable_listener(host: str, port: int, ip: str) -> None:
             own = join_host_port(ip, port)
             raise ConfigurationError(
                 f"UNIT_HTTP_ADDRESS={join_host_port(host, port)}: the other ranks ask this one at {own}, "
-                f"where nothing would listen; "
-                f"set it to [::]:{port} (every address), or {own}"
+                f"where nothing would listen; set it to [::]:{port} (every address), or {own}"
             )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _QUICK = 0.3  # seconds; an answer that took no longer is given to those who wait for it, and never again
-_REUSE = 2  # times as long as it took may a slower one be given again
+_REUSE = 2  # a slower answer may be reused for this many times as long as it took
 _KEEP = 30.0  # seconds at most, also for an answer that nobody waited for
 
 
@@ -58,8 +58,8 @@ async def run_in_daemon_thread(work: Callable[[], T], name: str | None = None) -
 
 
 async def run_in_thread_or_here(work: Callable[[], T]) -> T:
-    """Do the same, but without a free thread (a fork bomb) run the work in the event loop: stopping a
-    workload matters more than a responsive loop.
+    """Run blocking ``work`` in a thread of its own, or in the event loop if no thread is available (a fork
+    bomb): stopping a workload matters more than a responsive loop. Return its result, or raise its error.
     """
     try:
         done = _start_work(work)

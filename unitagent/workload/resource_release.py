@@ -36,17 +36,12 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from unitagent.system import procfs
 from unitagent.system.tcp_sockets import TcpSocket, list_listeners, query_listeners
 from unitagent.workload import leftovers
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
 
 _POLL_SECONDS = 0.1
 

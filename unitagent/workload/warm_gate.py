@@ -33,10 +33,10 @@ from typing import Any
 from unitagent.workload.warm_process import (
     OMP_CPU,
     OMP_THREADS,
-    Image,
     Job,
     NotCleanError,
     RefusalError,
+    WarmInterpreter,
     describe_descriptor,
     describe_state,
     detach_as_service,
@@ -170,7 +170,7 @@ def hand_over(conversation: socket.socket, job: Job, fds: list[int], timeout: fl
         raise OSError(why or "it ended")
 
 
-def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], object], bool]:
+def take_job(interpreter: WarmInterpreter, conversation: socket.socket) -> tuple[Callable[[], object], bool]:
     """Wait for a job, become what it says, and return the call that runs it, and whether it was spawned.
 
     Ends this process if there is no job, or if it cannot do it.
@@ -181,10 +181,10 @@ def take_job(image: Image, conversation: socket.socket) -> tuple[Callable[[], ob
             os._exit(0)
         job: Job = json.loads(os.pread(fds[0], os.fstat(fds[0]).st_size, 0))
         os.close(fds[0])
-        write_oom_score(image.oom_score)
+        write_oom_score(interpreter.oom_score)
         conversation = place_descriptors(fds[1:], job["numbers"], conversation)
-        emulate_exec(image, job)
-        program = prepare_program(image, job)
+        emulate_exec(interpreter, job)
+        program = prepare_program(interpreter, job)
         conversation.sendall(CONFIRMED)
     except BaseException as error:  # noqa: BLE001  # whatever it is, the process starts cold
         why = f"{DIFFERS}{error}" if isinstance(error, RefusalError) else repr(error)
@@ -211,9 +211,9 @@ def move_to_high_fd(link: socket.socket) -> socket.socket:
 class Spawner:
     """Spawns multiprocessing's children from the template of one process, its owner."""
 
-    def __init__(self, image: Image, record: Record, link: socket.socket) -> None:
-        self._image, self._record, self._link = (
-            image,
+    def __init__(self, interpreter: WarmInterpreter, record: Record, link: socket.socket) -> None:
+        self._interpreter, self._record, self._link = (
+            interpreter,
             record,
             move_to_high_fd(link),
         )  # the owner's descriptors have the numbers as cold
@@ -228,11 +228,11 @@ class Spawner:
         if len(words) < 3 or not words[-2].startswith(_SPAWN_MAIN):  # noqa: PLR2004
             return int(self._stock(path, args, passfds))  # not a process of the user's
         self._record.note_environment(read_environment())
-        numbers = sorted({*map(int, passfds), *(n for n in range(3) if describe_descriptor(n))})
-        why = self._explain_cold(path, numbers)
+        descriptors = sorted({*map(int, passfds), *(n for n in range(3) if describe_descriptor(n))})
+        why = self._explain_cold(path, descriptors)
         if not why:
             try:
-                return self._spawn_warm(words, numbers)
+                return self._spawn_warm(words, descriptors)
             except OSError as error:
                 why = str(error)
         try:
@@ -242,28 +242,28 @@ class Spawner:
             pass
         return int(self._stock(path, args, passfds))
 
-    def _explain_cold(self, path: str, numbers: list[int]) -> str:
+    def _explain_cold(self, path: str, descriptors: list[int]) -> str:
         """Return why the template would not give the same process; else an empty string."""
         if os.getpid() != self._owner:
             return "it is a fork of a process that starts warm"
         if os.fsdecode(path) != sys.executable:
             return f"the interpreter is {os.fsdecode(path)}"
-        if len(numbers) > MOST_DESCRIPTORS:
-            return f"it hands on {len(numbers)} descriptors, and the kernel takes {MOST_DESCRIPTORS}"
-        if [describe_descriptor(number) for number in range(3)] != self._image.stdio:
+        if len(descriptors) > MOST_DESCRIPTORS:
+            return f"it hands on {len(descriptors)} descriptors, and the kernel takes {MOST_DESCRIPTORS}"
+        if [describe_descriptor(number) for number in range(3)] != self._interpreter.stdio:
             return "its stdin, stdout or stderr leads elsewhere"
-        now, before = read_environment(), self._image.environment
+        now, before = read_environment(), self._interpreter.environment
         for name in sorted(now.keys() | before.keys()):
             if name == OMP_THREADS or (name == OMP_CPU and now.get(name, b"").isdigit()):
                 continue
             if name.startswith(_AT_LOAD) and now.get(name) not in (
                 before.get(name),
-                self._image.imported.get(name),
+                self._interpreter.imported.get(name),
             ):
                 return f"{os.fsdecode(name)} differs from that of the gate"
         return ""
 
-    def _spawn_warm(self, words: list[str], numbers: list[int]) -> int:
+    def _spawn_warm(self, words: list[str], descriptors: list[int]) -> int:
         job = {
             **describe_state(),
             "spawned": True,
@@ -273,12 +273,12 @@ class Spawner:
             "name": os.path.basename(words[0]),
             "path": "",
             "env": [(os.fsdecode(k), os.fsdecode(v)) for k, v in read_environment().items()],
-            "numbers": numbers,
+            "numbers": descriptors,
         }
         with self._lock:
             pid, conversation = self._request_process()
         try:
-            hand_over(conversation, job, numbers)
+            hand_over(conversation, job, descriptors)
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -331,59 +331,59 @@ def write_oom_score(score: str) -> None:
         pass
 
 
-def build_image(plan: Job, link: socket.socket) -> Image:
+def make_warm_interpreter(plan: Job, link: socket.socket) -> WarmInterpreter:
     """Import everything and report; ends this process if it may not be forked."""
     began = time.monotonic()
-    image = Image()
+    interpreter = WarmInterpreter()
     detach_as_service(NAME, link)
     if os.getppid() != plan["agent"]:
         os._exit(1)
     before = lower_priority()
-    image.oom_score = read_oom_score()
+    interpreter.oom_score = read_oom_score()
     write_oom_score(_FIRST_TO_GO)
     sys.argv[:] = plan["argv"]
-    image.set_first_path(plan["path"])
+    interpreter.set_first_path(plan["path"])
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so that a daemon of an import is found, too
     try:
-        image.import_modules(plan["modules"], plan["late"])
-        image.check_clean({0, 1, 2, link.fileno()})
+        interpreter.import_modules(plan["modules"], plan["late"])
+        interpreter.check_clean({0, 1, 2, link.fileno()})
     except NotCleanError as error:
         link.sendall(json.dumps({"refused": str(error)[:_LONGEST]}).encode())
         os._exit(1)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
     if before is not None:
         os.setpriority(os.PRIO_PROCESS, 0, before)
-    image.command_line.show([NAME], image.environment)
+    interpreter.command_line.show([NAME], interpreter.environment)
     _libc.prctl(_PR_SET_NAME, NAME.encode())  # setproctitle has changed it
     gc.collect()
     gc.freeze()
     seconds = round(time.monotonic() - began, 3)
-    absent = ", ".join(image.absent)[:_LONGEST]
+    absent = ", ".join(interpreter.absent)[:_LONGEST]
     report = {"ready": seconds, "cpu": round(time.process_time(), 3), "modules": len(sys.modules)}
     link.sendall(json.dumps({**report, "absent": absent}).encode())
-    return image
+    return interpreter
 
 
 def main() -> Callable[[], object]:
     """Serve the agent; return, in each process that is forked for a job, the call that runs it."""
     link = socket.socket(fileno=int(sys.argv[1]))
-    for name in (__name__, Image.__module__, Record.__module__):
+    for name in (__name__, WarmInterpreter.__module__, Record.__module__):
         del sys.modules[name]  # the command sees none of it
     with open(int(sys.argv[2]), encoding="utf-8") as file:
         plan = json.load(file)
     record = Record(int(sys.argv[4]))
-    image = build_image(plan, link)
+    interpreter = make_warm_interpreter(plan, link)
     conversation = serve(link)
     while True:
-        program, spawned = take_job(image, conversation)
-        template = fork_template(image, record)
+        program, spawned = take_job(interpreter, conversation)
+        template = fork_template(interpreter, record)
         if template is None:
             record.follow_imports(int(spawned))
             return program
         conversation = serve(template)
 
 
-def fork_template(image: Image, record: Record) -> socket.socket | None:
+def fork_template(interpreter: WarmInterpreter, record: Record) -> socket.socket | None:
     """Fork a template for what this process will spawn; return the link to its owner in that alone.
 
     It is out of the group of its owner and has nothing of it open. If there can be none, all is spawned cold.
@@ -393,7 +393,7 @@ def fork_template(image: Image, record: Record) -> socket.socket | None:
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if fork_hidden():
             its.close()
-            Spawner(image, record, mine)
+            Spawner(interpreter, record, mine)
             return None
     except OSError:
         return None
@@ -403,7 +403,7 @@ def fork_template(image: Image, record: Record) -> socket.socket | None:
         write_oom_score(_FIRST_TO_GO)
         os.setpgid(0, 0)
         os.chdir("/")
-        image.command_line.show([TEMPLATE], {})
+        interpreter.command_line.show([TEMPLATE], {})
     finally:
         if os.getppid() != owner or sys.exc_info()[0] is not None:
             os._exit(1)

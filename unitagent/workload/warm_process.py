@@ -1,4 +1,4 @@
-"""One process that becomes another: what it is, and what makes of it what a cold exec would have made.
+"""Turns a fork that has its imports done into what a fresh exec would be: describe, check, apply.
 
 It runs under the engine's own Python, 3.9 to 3.14, with nothing but the standard library (:mod:`warm_gate`).
 What is read when a program is loaded, or when Python starts, cannot be made up for in a fork; all else can.
@@ -126,7 +126,7 @@ def describe_state() -> dict[str, object]:
 
 
 def describe_import_state() -> dict[str, object]:
-    """Return what an import may change in a process and a job sets anew, or a fork loses."""
+    """Return the state that imports must leave alone: each job replaces it, or a fork loses it."""
     return {**describe_state(), "argv": list(sys.argv), "alarm": any(signal.getitimer(signal.ITIMER_REAL))}
 
 
@@ -212,7 +212,7 @@ class CommandLine:
         self._kept = [copy]  # the kernel reads it for as long as this process lives
 
 
-class Image:
+class WarmInterpreter:
     """What this interpreter read at its start and has imported since; all forks share it."""
 
     def __init__(self) -> None:
@@ -332,20 +332,20 @@ def lower_priority() -> int | None:
     return before
 
 
-def emulate_exec(image: Image, job: Job) -> None:
+def emulate_exec(interpreter: WarmInterpreter, job: Job) -> None:
     """Make of this process what an exec would have made; its descriptors are in their places already.
 
     Raises:
         RefusalError: it would not be the same.
 
     """
-    if changed := image.find_changed_file():
+    if changed := interpreter.find_changed_file():
         raise RefusalError(f"{changed} has changed since it was imported")
     mine, theirs = describe_place(), job["place"]
     for name in mine.keys() & theirs.keys():
         if mine[name] != theirs[name]:
             raise RefusalError(f"{name} is {theirs[name].strip()!r}, and was {mine[name].strip()!r}")
-    environment = choose_environment(image, job)
+    environment = choose_environment(interpreter, job)
     set_environment(environment)
     os.chdir(job["cwd"])
     os.umask(job["umask"])
@@ -358,34 +358,37 @@ def emulate_exec(image: Image, job: Job) -> None:
         os.setpriority(os.PRIO_PROCESS, 0, job["nice"])
     if job["group"] != os.getpgrp():
         os.setpgid(0, job["group"])  # 0: a group of its own
-    refresh_libraries(image, environment, job)
-    image.command_line.show(job["words"], environment)
+    refresh_libraries(interpreter, environment, job)
+    interpreter.command_line.show(job["words"], environment)
     _libc.prctl(_PR_SET_NAME, os.fsencode(job["name"])[:15])
     set_signals(job["ignored"], job["mask"])
 
 
-def choose_environment(image: Image, job: Job) -> dict[bytes, bytes]:
+def choose_environment(interpreter: WarmInterpreter, job: Job) -> dict[bytes, bytes]:
     """Return the environment of a job. A command gets what its own imports would have changed, too: they were
     done in the gate.
     """
     asked = {os.fsencode(name): os.fsencode(value) for name, value in job["env"]}
     if job["spawned"]:
         return asked
-    own = {k: v for k, v in image.imported.items() if asked.get(k) == image.environment.get(k)}
-    gone = {name for name in image.removed if asked.get(name) == image.environment.get(name)}
+    own = {k: v for k, v in interpreter.imported.items() if asked.get(k) == interpreter.environment.get(k)}
+    gone = {name for name in interpreter.removed if asked.get(name) == interpreter.environment.get(name)}
     return {name: value for name, value in {**asked, **own}.items() if name not in gone}
 
 
-def place_descriptors(fds: list[int], numbers: list[int], conversation: socket.socket) -> socket.socket:
-    """Give each descriptor its number; close those of the standard ones that the job has not."""
-    above = max([*numbers, *fds, conversation.fileno(), 2]) + 1
+def place_descriptors(fds: list[int], targets: list[int], conversation: socket.socket) -> socket.socket:
+    """Move each descriptor to its target number, and close the standard ones that the job does not have.
+
+    Returns the conversation, which moves to a number above all of them.
+    """
+    above = max([*targets, *fds, conversation.fileno(), 2]) + 1
     moved = socket.socket(fileno=fcntl.fcntl(conversation, fcntl.F_DUPFD_CLOEXEC, above))
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
+    parked = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for fd in fds]
     for fd in (*fds, conversation.detach()):
         os.close(fd)
-    for number in {0, 1, 2}.difference(numbers):
+    for number in {0, 1, 2}.difference(targets):
         os.close(number)
-    for fd, number in zip(high, numbers):  # noqa: B905  # Python 3.9 has no strict
+    for fd, number in zip(parked, targets):  # noqa: B905  # Python 3.9 has no strict
         os.dup2(fd, number)
         os.close(fd)
     return moved
@@ -414,7 +417,7 @@ def set_signals(ignored: list[int], mask: list[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def refresh_libraries(image: Image, environment: dict[bytes, bytes], job: Job) -> None:
+def refresh_libraries(interpreter: WarmInterpreter, environment: dict[bytes, bytes], job: Job) -> None:
     """Renew what libraries made at random, or of the environment, when they were imported."""
     if (tempfile := sys.modules.get("tempfile")) is not None:
         tempfile.tempdir = None  # type: ignore[attr-defined]
@@ -422,9 +425,9 @@ def refresh_libraries(image: Image, environment: dict[bytes, bytes], job: Job) -
         numpy.random.seed()
     if not job["spawned"]:
         process.current_process().authkey = os.urandom(32)
-    elif logging.root.level != image.log_level:  # an import of the main process's
-        logging.root.setLevel(image.log_level)
-    torch, before = sys.modules.get("torch"), image.environment
+    elif logging.root.level != interpreter.log_level:  # an import of the main process's
+        logging.root.setLevel(interpreter.log_level)
+    torch, before = sys.modules.get("torch"), interpreter.environment
     if torch is not None:
         torch.default_generator.seed()
         threads = environment.get(OMP_THREADS)
@@ -438,7 +441,7 @@ def refresh_libraries(image: Image, environment: dict[bytes, bytes], job: Job) -
 # What runs in the end
 
 
-def prepare_program(image: Image, job: Job) -> Callable[[], object]:
+def prepare_program(interpreter: WarmInterpreter, job: Job) -> Callable[[], object]:
     """Set up ``sys`` and ``__main__`` as the interpreter does for this command line; return the call to make.
 
     Its caller is the first line of ``__main__``, so no frame of this file stands below the command.
@@ -447,7 +450,7 @@ def prepare_program(image: Image, job: Job) -> Callable[[], object]:
     sys.argv[:] = job["argv"]
     if hasattr(sys, "orig_argv"):  # since Python 3.10
         sys.orig_argv[:] = job["words"]
-    image.set_first_path(job["path"])
+    interpreter.set_first_path(job["path"])
     main = sys.modules["__main__"]
     if kind == "file":
         target = os.path.join(job["cwd"], target[2:] if target.startswith("./") else target)

@@ -1,8 +1,8 @@
-"""What the processes of a gate tell the agent while they run: what each still imports itself, and the
-environment that the first of them gives to what it spawns.
+"""What the processes of a gate report to the agent while they run: the modules that each still imports, and
+the environment that the first one gives to its children.
 
-They write into memory that they share with the agent: no thread, no descriptor and no message of theirs is
-needed, and a process that is killed leaves what it has written. The gate's side runs under the engine's own
+They write into memory that they share with the agent: that takes no thread, descriptor or message, and what a
+process wrote stays when it is killed. The gate's side runs under the engine's own
 Python, 3.9 to 3.14, with nothing but the standard library (:mod:`warm_gate`).
 
 The invariant: nothing that is read here is trusted. It belongs to the workload, which may overwrite it.

@@ -216,7 +216,7 @@ def judge_warm_files(problem: str, bypass: str) -> Finding:
 def judge_kept_files(count: int, problem: str) -> Finding:
     """Judge UNIT_KEEPER_FILES: how many there are, or why a change of them goes unnoticed."""
     if problem:
-        detail = f"nothing notices when the files of the keeper change: {problem}"
+        detail = f"the keeper's files are not watched: {problem}"
         return warn("keeper files", detail, "correct UNIT_KEEPER_FILES")
     return ok("keeper files", f"when one of {count} files changes, the next restart loads them again")
 

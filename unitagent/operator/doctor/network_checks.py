@@ -66,8 +66,7 @@ def judge_leader(lookup: Lookup, rank: int | None, ip: str, *, needed: bool) -> 
     if rank == 0 and ip and ip not in lookup.addresses and not ip_address(ip).is_loopback:
         remedy = (
             "make it resolve to rank 0's own address (a headless Service), or set COMM_IFNAME to the "
-            "interface "
-            "with that address"
+            "interface with that address"
         )
         return warn("leader", f"{detail}, but this is rank 0, whose address is {ip}", remedy)
     if rank and ip and not ip_address(ip).is_loopback and _all_loopback(lookup.addresses):
@@ -187,8 +186,8 @@ def judge_peer(connection: PeerConnection, ip: str) -> Finding:
     detail = f"{peer} answers after {connection.seconds * 1000:.1f} ms"
     if ip and connection.source != ip and not ip_address(connection.source).is_loopback:
         remedy = (
-            "set COMM_IFNAME to the interface with that address, or use the peers' addresses on this "
-            "interface"
+            "set COMM_IFNAME to the interface with that address, "
+            "or use the peers' addresses on this interface"
         )
         return warn("peer", f"{detail}, but the route there starts at {connection.source}, not {ip}", remedy)
     return ok("peer", detail)

@@ -36,8 +36,7 @@ def show_endpoints(settings: Settings, namespace: argparse.Namespace) -> int:
     if namespace.format == "envoy" and not settings.service:
         raise ConfigurationError(
             "--format envoy: requires --service NAME (UNIT_SERVICE), because Envoy accepts only one cluster "
-            "per "
-            "file; keep a file for each service"
+            "per file; keep a file for each service"
         )
     if namespace.watch:
         target = WatchedFile(Path(namespace.watch), namespace.on_change)
