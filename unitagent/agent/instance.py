@@ -290,7 +290,7 @@ def _make_agreement(agent: Agent, membership: Membership, keys: Keyring) -> Secr
 def _make_spare_watch(
     settings: Settings, context: ProcessContext, membership: Membership
 ) -> SpareWatch | None:
-    """Make what watches the spares, at rank 0 of a Unit that is to have some."""
+    """Make the watch over the spares, at rank 0 of a Unit that has some."""
     if membership.me.rank != 0 or not may_be_replaced(settings):
         return None
     from unitagent.agent.spare_watch import SpareWatch  # noqa: PLC0415 (few Units have spares)
@@ -412,7 +412,7 @@ def _make_hook(settings: Settings, context: ProcessContext) -> HookRunner | None
 def _make_evidence(
     settings: Settings, context: ProcessContext, membership: Membership, history: HistoryWriter
 ) -> EvidenceTrigger | None:
-    """Make what collects evidence; most of it is imported when there is something to collect."""
+    """Make the collector of evidence; most of it is imported when there is something to collect."""
     if settings.evidence <= 0:
         return None
     from unitagent.agent.evidence_trigger import EvidenceTrigger  # noqa: PLC0415 (it can be off)

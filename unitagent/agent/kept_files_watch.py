@@ -1,4 +1,4 @@
-"""Watches the files that a keeper has loaded (:mod:`kept_files`), so that no workload starts with old ones.
+"""Watches the files that a keeper has loaded (:mod:`kept_files`): no workload may start with old weights.
 
 It checks the files before a stopped workload counts as gone, so that no barrier opens before a change is
 known, and otherwise every few seconds. A change before a workload has used the keeper does not count: a file

@@ -52,7 +52,7 @@ def make_standby(resolved: Resolved, me: Record) -> Standby:
 
 
 def find_kind_of_spare(resolved: Resolved) -> Spare:
-    """Return which kind of spare this instance is."""
+    """Return which kind of spare this instance is, if any."""
     if not resolved.settings.spares:
         return Spare.NONE
     if resolved.settings.rank is not None:

@@ -143,7 +143,7 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 def takeover_after(lease: float) -> float:
-    """Give the seconds of silence after which a rank may be taken from a holder with this lease."""
+    """Return the seconds of silence after which a rank may be taken from a holder with this lease."""
     return lease + 2.0 + max(0.0, lease - _CALM) * _DRIFT
 
 
@@ -164,7 +164,7 @@ def _is_accepted(lease: float, heartbeat: float) -> bool:
 
 
 def nearest_pair(lease: float, heartbeat: float) -> tuple[float, float]:
-    """Give the accepted pair nearest to this one: the lease is kept where it can be."""
+    """Return the accepted pair nearest to this one: the lease is kept where it can be."""
     if _is_accepted(lease, heartbeat):
         return lease, heartbeat
     near_lease = max(lease, LEAST_LEASE)

@@ -32,7 +32,7 @@ class JsonReader(Struct, frozen=True):
     unknown: list[str] = field(default_factory=list)
 
     def format_path(self, key: str) -> str:
-        """Give the path of a member."""
+        """Return the path of a member."""
         plain = key if key.isprintable() else ascii(key)
         return f"{self.path}.{plain}" if self.path else plain
 

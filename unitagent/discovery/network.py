@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-_PAUSE = 0.2
+_PAUSE = 0.2  # seconds between two looks
 _PREFERRED_WAIT = 5.0  # seconds for the preferred interface to come up, before another is chosen
-_BETWEEN_MESSAGES = 5.0
+_BETWEEN_MESSAGES = 5.0  # seconds
 
 
 async def find_instance_address(

@@ -105,7 +105,7 @@ def make_unit_name(text: str | None) -> str | None:
 
 
 def get_first_label(address: str) -> str:
-    """Give a DNS name's first label: under Kubernetes that is a pod's name."""
+    """Return a DNS name's first label: under Kubernetes that is a pod's name."""
     return address.partition(".")[0]
 
 

@@ -77,7 +77,7 @@ def read_check(container: JsonReader, kind: str) -> ServiceCheck | None:
 
 
 def _read_url(check: JsonReader, container: JsonReader) -> str | None:
-    """Give the URL; the path defaults to / as in Kubernetes, the port to the container's."""
+    """Return the URL; the path defaults to / as in Kubernetes, the port to the container's."""
     get = check.read_object("http_get")
     get.record_unknown_keys("path", "port", "scheme")
     scheme, path, port = (
@@ -255,7 +255,7 @@ _USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
 
 
 def _read_workload_command(container: JsonReader) -> tuple[str, ...]:
-    """Give the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
+    """Return the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
 
     So EAS has it: ``script`` takes whole scripts, parted by newlines or semicolons; ``command`` is for images
     without a shell.

@@ -1,4 +1,4 @@
-"""Lists the evidence of a Unit: from its store, and from agents that alone know of some.
+"""Lists the evidence of a Unit: what its store lists, and what only its agents know of.
 
 The invariants: the store is asked first, but nothing depends on it. It may be unreachable, may have been so
 when a rank collected, or may have ended with rank 0; the agents keep the files and know what is in them. If

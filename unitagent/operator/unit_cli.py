@@ -252,8 +252,7 @@ async def _send_order(settings: Settings, order_to_send: Order, *, wait: bool, l
             return 0
         print_text(f"asked Unit {settings.unit} to {kind.value} (generation {order.generation})", sys.stderr)
         if silent := _find_silent_ranks(snapshot, settings.lease):
-            verb = "is" if len(silent) == 1 else "are"
-            _warn(f"{format_ranks(silent)} {verb} not responding; {_promise_delivery(silent)}")
+            _warn(_describe_silence(silent))
         if wait:
             progress = OrderProgress(
                 order, settings.lease, time.monotonic(), started=_has_started(snapshot, order)
@@ -273,10 +272,10 @@ def _find_silent_ranks(snapshot: UnitSnapshot, lease: float) -> list[int]:
     ]
 
 
-def _promise_delivery(ranks: list[int]) -> str:
+def _describe_silence(ranks: list[int]) -> str:
     if len(ranks) == 1:
-        return "it will get the order when it reconnects"
-    return "they will get the order when they reconnect"
+        return f"{format_ranks(ranks)} is not responding; it will get the order when it reconnects"
+    return f"{format_ranks(ranks)} are not responding; they will get the order when they reconnect"
 
 
 def _refuse_restart(pause: dict[str, Any]) -> str:
@@ -307,8 +306,7 @@ async def _wait_until_known(store: Store, settings: Settings, order: Order) -> N
             break
         if time.monotonic() - began > patience:
             raise OrderTimeoutError(
-                f"the order stands, but is not confirmed by {format_ranks(unaware)}; "
-                f"{_promise_delivery(unaware)}"
+                f"the order stands, but not all ranks have confirmed it: {_describe_silence(unaware)}"
             )
         await asyncio.sleep(_EVERY)
     if order.kind is OrderKind.RESUME:

@@ -225,7 +225,7 @@ _SHOWS_ATTRIBUTE = 'data-shows="{}"'
 
 
 def answer_dashboard(shows: str) -> Response:
-    """Give the page, which shows the ``unit`` or the whole ``store``, or say that it is ``off``."""
+    """Return the page, which shows the ``unit`` or the whole ``store``, or say that it is ``off``."""
     if shows == "off":
         return make_text_response(404, "there is no page here: UNIT_DASHBOARD=off")
     return _load_dashboard(shows)

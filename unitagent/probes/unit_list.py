@@ -1,7 +1,7 @@
 """``/events``, ``/units``, ``/units/NAME`` and ``/units/NAME/events``: answers from the store.
 
 The invariant: however many clients ask, the store gets one request at a time, and the same request at most
-once a second; no client waits longer than ``PATIENCE``. No other page needs the store.
+once a second; no client waits longer than ``PATIENCE``. No other answer needs the store.
 """
 
 from __future__ import annotations

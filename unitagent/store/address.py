@@ -131,7 +131,7 @@ def make_embedded_location(
     asked_from: str = "",
     variable: str = "UNIT_SECRET",
 ) -> StoreLocation:
-    """Give the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
+    """Return the address of the embedded store at rank 0; ``host`` is an IP or a DNS name."""
     first, *others = passwords or ("",)
     return StoreLocation(
         kind=StoreKind.DIRECT,

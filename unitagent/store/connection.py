@@ -248,7 +248,7 @@ _LOOKUPS = SingleFlight()  # shared by all connections of the process
 
 
 async def resolve_host(host: str) -> list[str]:
-    """Give the addresses of a name, in the order of the system's preference.
+    """Return the addresses of a name, in the order of the system's preference.
 
     Raises:
         OSError: nobody knows the name.

@@ -259,7 +259,7 @@ def _is_plain(to: StoreLocation | None) -> bool:
 
 
 def _describe_os_error(error: OSError) -> str:
-    """Give the words for an error of the operating system or of TLS."""
+    """Return the words for an error of the operating system or of TLS."""
     if error.errno is not None and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     words = getattr(error, "verify_message", None) or error.strerror or error

@@ -173,7 +173,7 @@ class RowCache(Generic[T]):
         self._read.clear()
 
     async def read(self, lines: Mapping[bytes, bytes], read: Callable[[bytes, bytes], T]) -> list[T]:
-        """Give what each line means, in no order."""
+        """Return what each line means, in no order."""
         rows: dict[bytes, tuple[bytes, T]] = {}
         fresh = 0
         for name in self._choose_rows(lines):

@@ -24,7 +24,7 @@ _DONE, _ERROR = 3, 2
 _TCP_LISTEN = 10
 _PORT, _INODE = struct.Struct("!4xH"), struct.Struct("=68xI")  # within an answer
 _BUFFER = 1 << 16
-_SECONDS = 1.0
+_ANSWER_TIMEOUT = 1.0  # seconds
 
 
 class TcpState:
@@ -87,7 +87,7 @@ def _query_listeners(family: int) -> Iterator[TcpSocket]:
     request = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _TCP_LISTEN)
     size = _HEADER.size + len(request)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG) as kernel:
-        kernel.settimeout(_SECONDS)
+        kernel.settimeout(_ANSWER_TIMEOUT)
         kernel.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + request)
         while True:
             for kind, body in _parse_messages(kernel.recv(_BUFFER)):

@@ -1,6 +1,5 @@
 """The directory that this process was started in. An agent leaves it and works in ``/``, so that every volume
-can be unmounted. Relative paths of the user, and COMMAND, still start from
-there.
+can be unmounted. Relative paths of the user, and COMMAND, still start from there.
 
 The invariant: nothing waits inside ``in_start_directory``, since all threads share the working directory.
 """

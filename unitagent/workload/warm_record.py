@@ -2,8 +2,8 @@
 the environment that the first one gives to its children.
 
 They write into memory that they share with the agent: that takes no thread, descriptor or message, and what a
-process wrote stays when it is killed. The gate's side runs under the engine's own
-Python, 3.9 to 3.14, with nothing but the standard library (:mod:`warm_gate`).
+process wrote stays when it is killed. The gate's side runs under the engine's own Python, 3.9 to 3.14, with
+nothing but the standard library (:mod:`warm_gate`).
 
 The invariant: nothing that is read here is trusted. It belongs to the workload, which may overwrite it.
 """

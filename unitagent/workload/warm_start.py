@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _FAILURES = 2  # in a row; then there are no more gates
-_LOOK = 0.02
+_LOOK = 0.02  # seconds between two looks
 _LONGEST = 500  # characters of a reason
 _WHO = {"main": "the main process", "children": "those that it spawned"}
 _SPAWNED = "--multiprocessing-fork"
