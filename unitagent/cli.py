@@ -28,6 +28,7 @@ from unitagent.system.safe_output import print_verbatim, print_warning
 
 _WITH_COMMAND = ("run", "local", "env")  # these end in COMMAND, whose options are not ours
 _ANY_WIDTH = 80  # columns of a help text that is not shown
+_PROBE_WORDS = "|".join(probe.word for probe in PROBES)
 _PROBE_ADDRESS = "the agent's probe address [env: UNIT_HTTP_ADDRESS] [default: 127.0.0.1:9470]"
 _FORMAT = "the form of the output: shell or json [default: shell]"
 _VALUED = ("--format",)  # options outside the table that take a value, of commands with a COMMAND
@@ -413,7 +414,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "probe": Command(
         commands.probe_agent, _LOOK, "Probe an agent: exit 0 for yes, 1 for no.",
-        "unitagent probe live|ready|traffic|startup [--address HOST:PORT] [--timeout SECONDS]",
+        f"unitagent probe {_PROBE_WORDS} [--address HOST:PORT] [--timeout SECONDS]",
         "unitagent probe ready --address 10.0.0.11:9470",
         _probe_arguments,
     ),

@@ -45,6 +45,7 @@ def test_a_failure_in_a_pause_waits_for_the_resume(unit: LocalUnit) -> None:
     assert (code, said.count("\n")) == (0, 1)
     assert said.startswith(f"{UNIT}: restarts are paused for 600 s, until ")
     assert unit.output.read_text().count("new cables; nothing starts until then") == 2, "in each log"
+    until(lambda: unit.ready()["pause"], "it shows in the status, which may be a moment old")
     assert unit.ready()["pause"]["reason"] == "new cables"
     code, said = order(unit, "restart")
     assert code == 1

@@ -62,7 +62,7 @@ def test_nobody_is_named_without_a_reason() -> None:
 
 
 def test_a_rank_without_processes_is_named() -> None:
-    assert compare_ranks({0: [REDUCE], 1: [], 2: [REDUCE]}) == "rank 1 has no process of the workload left"
+    assert compare_ranks({0: [REDUCE], 1: [], 2: [REDUCE]}) == "rank 1 has no workload process left"
 
 
 def _rest(place: Place) -> tuple[str, str, str, bool, bool]:

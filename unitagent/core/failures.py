@@ -1,16 +1,22 @@
 """What ends a generation, and so restarts a Unit.
 
-The causes: my main process ended (:func:`apply_workload_exit`); its health check failed too often
+The failures: my main process ended (:func:`apply_workload_exit`); its health check failed too often
 (``apply_event``), or it stalled or lost a process that it needs (``agent.loop`` sends ``WorkloadUnhealthy``);
-it was not healthy in time; a member is lost or was rebuilt (:func:`failure_detector.find_lost_member`); an
-operator asked for it (:func:`apply_operator_order`).
+it was not healthy in time (``health.find_startup_timeout``); a member is lost or was rebuilt
+(:func:`failure_detector.find_lost_member`); an operator asked for it (:func:`apply_operator_order`).
+
+A generation ends without one of these when a rebuilt instance takes over a rank
+(``rank_ownership.succeed_holder``), when one comes back that was isolated (:func:`report_own_isolation`) or
+with whom the others have not started (:func:`restart_with_me`), when a keeper died or has stale files
+(``keeper_rules``), when a job whose rank 0 is done gets a rank back (``rejoin.restart_job_for_late_joiner``),
+and when a barrier would open twice (``barrier.advance_barrier``).
 
 The rule is :func:`end_generation`. With guard, any of them raises the generation that I know by one and wakes
-the others, who read it in the store. On all ranks the old generation is then *superseded*: they stop
-(``shutdown.stop_ended_generation``), meet at the barrier (:mod:`barrier`), within the budget and after its
-pause (:mod:`restart_budget`), and start again. Without guard a failure of my own ends only me, with the
-workload's code, one of another rank does not concern me, and a rebuilt rank 0 makes all others leave
-(:func:`leave_with_leader`).
+the others, who take the highest generation that the store or a record shows (``apply_event``). On all ranks
+the old generation is then *superseded*: they stop (``shutdown.stop_ended_generation``), meet at the barrier
+(:mod:`barrier`), within the budget and after its pause (:mod:`restart_budget`), and start again. Without
+guard a failure of my own ends only me, with the workload's code, one of another rank does not concern me, and
+a rebuilt rank 0 makes all others leave (:func:`leave_with_leader`).
 
 The invariant: a failure concerns *my* generation. N reports of one event, or of many at once, all propose the
 same next generation, and a report about an older one changes nothing.

@@ -38,7 +38,7 @@ def compare_ranks(places: Mapping[int, Sequence[Place]]) -> str:
     best = max(filter(None, verdicts), key=lambda one: one[0], default=None)
     empty = [rank for rank, found in sorted(places.items()) if not found]
     if best is None and empty and len(empty) <= len(places) / 2:
-        return f"{_name_ranks(empty)} has no process of the workload left"
+        return f"{_name_ranks(empty)} {'has' if len(empty) == 1 else 'have'} no workload process left"
     return best[1][:_LONGEST] if best else ""
 
 
@@ -98,4 +98,4 @@ def _describe_odd(one: Placed, *, single: bool) -> str:
 
 
 def _name_ranks(ranks: Sequence[int]) -> str:
-    return f"rank {', '.join(map(str, ranks))}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

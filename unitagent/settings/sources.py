@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from unitagent.discovery.service_file import ServiceFile
 
 # What an agent sets for its workload, which may itself run ``unitagent probe`` or ``status``.
-_GIVEN_TO_WORKLOADS = frozenset({"UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_AGENT"})
+_GIVEN_TO_WORKLOADS = frozenset(
+    {"UNIT_GENERATION", "UNIT_RANK_IPS", "UNIT_AGENT", "UNIT_KEEPER_PORT", "UNIT_KEEPER_GENERATION"}
+)
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://")
 _LINK_NAME = re.compile(r"UNIT\w*_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 

@@ -1,14 +1,15 @@
 """Spawns one workload at a time in a process group of its own, and stops it so that nothing of it is left.
 
 A stop is polite, then thorough: SIGTERM to the group (and, once the main process is gone, to processes that
-left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof. A
-process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
+left the group), a grace period, then SIGKILL to every descendant, repeated until the reaper has its proof
+(:mod:`reaper`). A process that survives SIGKILL (state D: stuck in a driver) is reported, and not waited for.
 
 A workload is killed here (:meth:`Workload._kill_all`), on the action ``Stop`` of the core, which follows a
-failure, a drain, an order or isolation. ``agent.loop`` passes a grace of 0 on ranks whose engine ignores
-SIGTERM. Two others only act where this one cannot. :mod:`watchdog`, a process of its
-own, kills the workload of an agent that hangs, or that was itself killed. :mod:`leftovers` kills what an
-agent and its watchdog left behind, when the next agent of the rank starts.
+failure, a drain, an order, isolation, fencing or a second signal, and after an internal error of the agent.
+``agent.loop`` passes a grace of 0 on ranks whose engine ignores SIGTERM. Two others only act where this one
+cannot. :mod:`watchdog`, a process of its own, kills the workload of an agent that hangs, or that was itself
+killed. :mod:`leftovers` kills what an agent and its watchdog left behind, when the next agent of the rank
+starts.
 """
 
 from __future__ import annotations
