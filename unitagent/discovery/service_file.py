@@ -255,7 +255,7 @@ _USUAL_PERIOD = 10.0  # of Kubernetes, whose probes these are
 
 
 def _read_workload_command(container: JsonReader) -> tuple[str, ...]:
-    """Return the argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
+    """Return argv: ``script`` is a shell's text; ``command`` and ``args`` are shell-quoted words or a list.
 
     So EAS has it: ``script`` takes whole scripts, parted by newlines or semicolons; ``command`` is for images
     without a shell.
