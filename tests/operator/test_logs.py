@@ -39,7 +39,7 @@ async def test_each_reason_is_one_sentence() -> None:
         closed.bind(("127.0.0.1", 0))
         gone = await refusal(rank_log(closed.getsockname()[1], lease_seconds=12.3))
         left = await refusal(rank_log(closed.getsockname()[1], lease_seconds=500.0, state="exited"))
-    assert gone == "its agent cannot be reached (Connection refused); its last sign of life was 12 s ago"
+    assert gone == "its agent cannot be asked (Connection refused); its last sign of life was 12 s ago"
     assert left == "its agent has ended; its last sign of life was 8 min ago"
     assert await refusal(rank_log(None, incarnation=None)) == "it never joined"
     assert "UNIT_HTTP_ADDRESS=off" in await refusal(rank_log(0))

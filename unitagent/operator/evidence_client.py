@@ -91,4 +91,4 @@ class EvidenceReader:
                 fields = {name.lower(): text for name, text in answer.headers.items()}
                 return answer.status, fields, answer.read(_MOST)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise UnitAgentError(f"its agent cannot be reached: {error}") from error
+            raise UnitAgentError(f"its agent cannot be asked: {error}") from error

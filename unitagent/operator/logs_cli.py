@@ -205,7 +205,7 @@ class RankLog:
             raise UnreadableError("its agent does not answer", _describe_silence(self.instance)) from error
         except (OSError, ValueError) as error:
             number = getattr(error, "errno", None)
-            why = f"its agent cannot be reached ({os.strerror(number) if number else error})"
+            why = f"its agent cannot be asked ({os.strerror(number) if number else error})"
             has_left = self.instance["state"] == InstanceState.EXITED
             raise UnreadableError(
                 "its agent has ended" if has_left else why, _describe_silence(self.instance)

@@ -248,9 +248,7 @@ class Settings:
     redis_url: str | None = _store(
         "UNIT_REDIS_URL", STORE, "URL of a Redis or Valkey server", known="embedded at rank 0", secret=True
     )
-    redis_url_file: str | None = _store(
-        "UNIT_REDIS_URL_FILE", PATH, "file that contains the URL of the Redis or Valkey server"
-    )
+    redis_url_file: str | None = _store("UNIT_REDIS_URL_FILE", PATH, "file that contains the store's URL")
     store_port: int | None = _store(
         "UNIT_STORE_PORT",
         PORT,
@@ -367,10 +365,7 @@ class Settings:
         "UNIT_HEALTH_TIMEOUT_SECONDS", PERIOD, "longest wait for an answer to a health check", default="30"
     )
     health_failures: int = _workload(
-        "UNIT_HEALTH_FAILURES",
-        ATTEMPTS,
-        "consecutive failed health checks that end a generation",
-        default="3",
+        "UNIT_HEALTH_FAILURES", ATTEMPTS, "failed health checks in a row that end a generation", default="3"
     )
     warmup_url: str = _workload(
         "UNIT_WARMUP_URL",
@@ -382,16 +377,10 @@ class Settings:
         "UNIT_WARMUP_BODY", JSON_TEXT, "JSON that the warm-up request posts", known="by framework, else a GET"
     )
     warmup_seconds: float = _workload(
-        "UNIT_WARMUP_SECONDS",
-        PERIOD,
-        "longest time that the warm-up request may delay readiness",
-        default="60",
+        "UNIT_WARMUP_SECONDS", PERIOD, "longest delay of readiness by the warm-up request", default="60"
     )
     stall: float = _workload(
-        "UNIT_STALL_SECONDS",
-        SECONDS,
-        "fail after this long with requests but no new token; 0: off",
-        default="0",
+        "UNIT_STALL_SECONDS", SECONDS, "longest time with requests but no new token; 0: off", default="0"
     )
 
     warm: str = _workload(
@@ -411,10 +400,7 @@ class Settings:
         "auto: the weight daemon of vLLM or SGLang",
     )
     keeper_ready: str | None = _workload(
-        "UNIT_KEEPER_READY",
-        READINESS,
-        "how to tell that the keeper is ready",
-        known="by framework, with auto",
+        "UNIT_KEEPER_READY", READINESS, "how to tell the keeper is ready", known="by framework, with auto"
     )
     keeper_files: tuple[str, ...] | None = _workload(
         "UNIT_KEEPER_FILES",
