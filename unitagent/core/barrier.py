@@ -477,8 +477,8 @@ def explain_missing(state: State) -> str:
 def _explain_displaced(state: State, former: Record, shown: Record) -> str:
     wait = longest_takeover(state, former)
     return (
-        f"the store shows an earlier instance of rank {shown.rank} ({shown.ip}): waiting until the later one "
-        f"({former.ip}) has been silent for {wait:g} s"
+        f"the store has lost the instance at {former.ip} that held rank {shown.rank}, "
+        f"and its workload may still run: waiting until it has been silent for {wait:g} s"
     )
 
 
