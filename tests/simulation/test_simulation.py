@@ -54,6 +54,11 @@ def test_a_world_that_went_wrong_with_a_numbered_spare_is_well(seed: int, profil
     assert not simulate(seed, spares=1, **profile).violations
 
 
+@pytest.mark.parametrize("seed", [135547, 136690])
+def test_a_world_that_went_wrong_with_keepers_is_well(seed: int) -> None:
+    assert not simulate_keepers(seed).violations
+
+
 def test_a_seed_is_one_story() -> None:
     one, other = simulate(7, told=True), simulate(7, told=True)
     assert one == other

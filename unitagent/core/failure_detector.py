@@ -86,16 +86,11 @@ def publish_lost(state: State) -> Result:
 
 def look_at_deadlines(state: State) -> Result:
     """Read the store when a member has been silent for long enough to ask it, and when its lease
-    expires.
+    expires, by its heartbeats or by its last answer.
     """
     if state.store.exchange_due or not (state.up and state.connected):
         return state, ()
-    leases = state.store.leases
-    due = any(
-        leases.has_reached_age(peer.incarnation, age, state.now)
-        for peer in _list_participants(state)
-        for age in _critical_ages(state, peer)
-    )
+    due = any(at <= state.now for peer in _list_participants(state) for at in _look_deadlines(state, peer))
     return state.with_store(exchange_due=due), ()
 
 
@@ -103,11 +98,20 @@ def silence_deadlines(state: State) -> Iterator[float]:
     """When a member will have been silent for long enough to read the store, or to ask that member
     again.
     """
-    leases = state.store.leases
     for peer in _list_participants(state):
-        yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
+        yield from _look_deadlines(state, peer)
         if _is_quiet(state, peer):
             yield state.peers.ask_again_at.get(peer.rank, 0.0)
+
+
+def _look_deadlines(state: State, peer: Record) -> Iterator[float]:
+    """When to read the store because of this member, with no look since."""
+    leases = state.store.leases
+    yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
+    if is_overdue(state, peer):  # it lives by its last answer, for a lease
+        at = state.peers.known_alive_at.get(peer.incarnation, NEVER) + state.config.lease
+        if (leases.last_reply_at or NEVER) < at:
+            yield at
 
 
 def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
