@@ -107,6 +107,9 @@ def silence_deadlines(state: State) -> Iterator[float]:
 def _look_deadlines(state: State, peer: Record) -> Iterator[float]:
     """When to read the store because of this member, with no look since."""
     leases = state.store.leases
+    if not state.config.probes:  # without a second witness only what I saw counts
+        yield leases.time_unchanged(peer.incarnation, state.config.lease)
+        return
     yield from (leases.time_of_age(peer.incarnation, age) for age in _critical_ages(state, peer))
     if is_overdue(state, peer):  # it lives by its last answer, for a lease
         at = state.peers.known_alive_at.get(peer.incarnation, NEVER) + state.config.lease
@@ -116,8 +119,6 @@ def _look_deadlines(state: State, peer: Record) -> Iterator[float]:
 
 def _critical_ages(state: State, peer: Record) -> tuple[float, ...]:
     timing, lease = state.config.timing, state.config.lease
-    if not state.config.probes:
-        return (lease,)
     refused = (timing.beat_due,) if peer.incarnation in state.peers.connection_refused else ()
     return (*refused, timing.ask_after, lease)
 

@@ -206,6 +206,16 @@ class Leases(Struct, frozen=True):
         """Whether the last known heartbeat has become ``age`` seconds old since I looked last."""
         return self.time_of_age(incarnation, age) <= now
 
+    def time_unchanged(self, incarnation: str, age: float) -> float:
+        """When I will have seen the last known heartbeat unchanged for so long; infinity if I had when I
+        looked last.
+        """
+        lease = self.by_incarnation.get(incarnation)
+        if lease is None or self.contact_since is None or self.last_reply_at is None:
+            return float("inf")
+        at = max(lease.unchanged_since, self.contact_since) + age
+        return at if self.last_reply_at < at else float("inf")
+
     def time_of_age(self, incarnation: str, age: float) -> float:
         """When the last known heartbeat becomes that old; infinity if it already was when I looked
         last.

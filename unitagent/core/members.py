@@ -64,7 +64,7 @@ def is_overdue(state: State, peer: Record) -> bool:
     """
     leases = state.store.leases
     since = leases.seconds_silent if state.config.probes else leases.seconds_unchanged
-    return since(peer.incarnation) > state.config.lease
+    return since(peer.incarnation) >= state.config.lease
 
 
 def confirmed_alive(state: State, peer: Record) -> bool:
