@@ -286,6 +286,8 @@ class Gate:
     def _on_waiting_exit(self, ended: Exit) -> None:
         if self.waiting is not None:
             self.waiting = None
+            if self._link is None and self.pid:
+                return  # its gate has gone, and says with its own exit how that ended
             self._fail(f"the process that its gate forked {ended.describe_exit()}")
 
     def _on_exit(self, ended: Exit) -> None:
