@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.simulation import faults
@@ -11,6 +12,8 @@ from tests.simulation.plan import Plan, Profile
 from tests.simulation.world import World
 from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode
+
+_OURS = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,9 @@ def simulate(seed: int, told: bool = False, **changes: Any) -> Outcome:
         healed = _run_world(world)
     except Exception as error:  # noqa: BLE001 - an agent that raises breaks the seed, not the run
         healed = -1.0
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        where = [one for one in traceback.extract_tb(error.__traceback__) if one.filename.startswith(_OURS)][
+            -1
+        ]
         world.watch.report_violation("decide", f"{error!r:.500} in {where.name}, line {where.lineno}")
     return Outcome(
         plan=world.plan,

@@ -211,19 +211,20 @@ class Leases(Struct, frozen=True):
         looked last.
         """
         lease = self.by_incarnation.get(incarnation)
-        if lease is None or self.contact_since is None or self.last_reply_at is None:
-            return float("inf")
-        at = max(lease.unchanged_since, self.contact_since) + age
-        return at if self.last_reply_at < at else float("inf")
+        return float("inf") if lease is None else self._time_since(lease.unchanged_since, age)
 
     def time_of_age(self, incarnation: str, age: float) -> float:
         """When the last known heartbeat becomes that old; infinity if it already was when I looked
         last.
         """
         lease = self.by_incarnation.get(incarnation)
-        if lease is None or self.contact_since is None or self.last_reply_at is None:
+        return float("inf") if lease is None else self._time_since(lease.received_at, age)
+
+    def _time_since(self, begin: float, age: float) -> float:
+        """When ``begin`` is that long ago, in this contact; infinity if it was when I looked last."""
+        if self.contact_since is None or self.last_reply_at is None:
             return float("inf")
-        at = max(lease.received_at, self.contact_since) + age
+        at = max(begin, self.contact_since) + age
         return at if self.last_reply_at < at else float("inf")
 
     def is_beating(self, incarnation: str, within: float = float("inf")) -> bool:

@@ -34,7 +34,7 @@ def schedule_keeper_faults(world: World) -> None:
     for _ in range(rng.randint(0, 2)):
         at = plan.faults_from * rng.random() + plan.faults_span * rng.random()
         what = rng.choice((crash_keeper, crash_keeper, renew_files))
-        world.schedule(at, lambda what=what: what(world, pick_instance(world)))
+        world.schedule(at, lambda what=what: what(world, pick_instance(world)) if world.slots else None)
     world.observers.append(_Follower(world).note_decision)
 
 
