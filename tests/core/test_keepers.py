@@ -66,6 +66,19 @@ def test_keepers_of_files_that_have_changed_start_again_with_the_next_restart() 
     assert build_status(unit.agents[1])["keeper"]["stale"] is None
 
 
+def test_a_keeper_ends_when_another_instance_took_its_rank() -> None:
+    unit = _form(probes=False)
+    unit.cut = {1}
+    unit.crash(1)
+    unit.rival(1, beats=1)
+    unit.wait(2)
+    assert "1 end keeper 5" not in unit.take()
+    unit.cut = set()
+    unit.wait(2)
+    assert "1 end keeper 5" in unit.take()
+    assert any("the keeper is stopped: another instance holds rank 1" in text for text in unit.said)
+
+
 def test_keepers_outlive_a_restart_of_the_workload() -> None:
     unit = _form()
     unit.crash(1)

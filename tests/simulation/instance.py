@@ -180,6 +180,15 @@ class Instance:
         boards, since = self.world.boards, self.contact
         return since is not None and max(since, boards.joined_at) <= at and boards.is_main(self.host)
 
+    def can_know_of(self, rival: Instance) -> bool:
+        """Whether it has had the chance to learn that another has its rank. An instance that is cut off from
+        the store has not. Without probes the two sides of a split store know nothing of each other (143813
+        with keepers).
+        """
+        world = self.world
+        apart = not world.plan.probes and world.boards.are_apart(self.host, rival.host)
+        return not apart and self.in_contact_since(world.now - world.bounds.waking)
+
     # what it hears
 
     def handle_event(self, kind: Callable[..., Event], *facts: Any) -> None:

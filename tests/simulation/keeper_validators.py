@@ -55,13 +55,12 @@ class Keepers:
             self._report(
                 "overlap", f"{one.incarnation} starts a keeper beside the {what} of {other.incarnation}"
             )
-        elif other.rank == one.rank and other is not one and older and not self._is_excused(other):
+        elif other is not one and other.rank == one.rank and older and self._can_know(other, one):
             self._report("overlap", f"{one.incarnation} starts a keeper beside {other.incarnation}'s")
 
-    def _is_excused(self, other: Instance) -> bool:
-        """Whether this one cannot know yet that another has its rank: it hangs, or reaches no store."""
-        world = self.watch.world
-        return other.paused or not other.in_contact_since(world.now - world.bounds.waking)
+    @staticmethod
+    def _can_know(former: Instance, rival: Instance) -> bool:
+        return not former.paused and former.can_know_of(rival)
 
     def check_spawn(self, one: Instance, gang: Gang) -> None:
         """A workload starts: beside a living keeper, after all of them were ready."""

@@ -215,6 +215,8 @@ class Starts:
             work = other.workload
             if work is None or not work.alive:
                 continue
+            # for how long one that cannot know may go on, the lookout watches
+            could_know = other.incarnation in gang.incarnations or other.can_know_of(one)
             if other is one:
                 self.watch.report_violation(
                     "1 overlap", f"{one.incarnation} starts {gang.id} over its own workload"
@@ -227,15 +229,11 @@ class Starts:
                 continue  # replaced, and its kernel takes its time
             elif self._is_frozen_beyond_split(one, other):
                 continue  # its watchdog ends it
-            elif work.gang.generation < gang.generation and self._could_know(other, gang):
+            elif work.gang.generation < gang.generation and could_know:
                 self.watch.report_violation(
                     "1 overlap", f"{gang.id} starts while {other.incarnation} runs an older one"
                 )
-            elif (
-                other.rank == one.rank
-                and self._could_know(other, gang)
-                and not self._is_forgotten(other, work.gang, gang)
-            ):
+            elif other.rank == one.rank and could_know and not self._is_forgotten(other, work.gang, gang):
                 self.watch.report_violation(
                     "3 incarnation", f"{one.incarnation} starts beside {other.incarnation}"
                 )
@@ -259,15 +257,6 @@ class Starts:
         unknown = lost and world.plan.restart is Restart.RECREATE
         apart = unknown or boards.are_apart(one.host, other.host)
         return apart and other.paused and world.now - other.last_answer <= world.timing.watchdog
-
-    def _could_know(self, other: Instance, gang: Gang) -> bool:
-        """Whether this instance is of the gang, or has had the chance to learn that another has its rank. Who
-        is cut off from the store has not; for how long it may go on, the lookout watches.
-        """
-        world = self.watch.world
-        return other.incarnation in gang.incarnations or other.in_contact_since(
-            world.now - world.bounds.waking
-        )
 
 
 def _read_generation(gang_id: str) -> int:

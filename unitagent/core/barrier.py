@@ -129,7 +129,7 @@ def confirm_in_advance(state: State) -> Result:
     members are to meet again: then one snapshot shows both that all stand there and that all have confirmed
     it. If it comes to another gang, that one is confirmed in its turn.
     """
-    if state.me.gang or not state.connected or state.keeper.stale or state.now < earliest_start(state):
+    if state.me.gang or not state.connected or state.now < earliest_start(state):
         return state, ()
     roster = _predict_roster(state)
     if not roster or find_unproven(state, roster):

@@ -250,7 +250,6 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (failures.end_generation, IN_GANG - DRAINING),
     (keeper_rules.finish_loading, RUNNING),
     (keeper_rules.report_dead_keeper, AT_BARRIER),
-    (keeper_rules.renew_stale_keeper, AT_BARRIER),
     (restart_budget.learn_charges, STAYING - JOINING),
     (restart_budget.fail_together, STAYING - JOINING),
     (failures.report_own_isolation, ISOLATED | DRAINING | LEAVING),
@@ -270,6 +269,7 @@ RULES: tuple[tuple[Rule, Stages], ...] = (
     (rejoin.rejoin_generation, STAYING - JOINING - RUNNING),
     (rejoin.restart_job_for_late_joiner, AT_BARRIER | ISOLATED | DRAINING | LEAVING),
     (barrier.enter_generation, STAYING - JOINING - RUNNING),
+    (keeper_rules.renew_stale_keeper, AT_BARRIER),  # before it could confirm a gang
     (barrier.confirm_in_advance, AT_BARRIER),
     (barrier.start_late, AT_BARRIER),
     (barrier.advance_barrier, AT_BARRIER),

@@ -2,8 +2,9 @@
 
 A keeper ends when its main process does; when it was not ready before its generation was over; when what it
 has loaded has changed and no workload uses it; when its group is broken, since their rendezvous is collective
-and a single one cannot join again; when its agent leaves, after the workload; and at once when its agent is
-isolated (:mod:`isolation`) or fenced. It does not end with a generation of the workload.
+and a single one cannot join again; when another instance took the rank and no workload runs here; when its
+agent leaves, after the workload; and at once when its agent is isolated (:mod:`isolation`) or fenced. It does
+not end with a generation of the workload.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from unitagent.core.members import gang_members
 from unitagent.core.model import InstanceState, Record
 from unitagent.core.restart_budget import count_restart
 from unitagent.core.state import Result, Stage, State, find_stage, log_line
-from unitagent.core.state_parts import KeeperView, Shutdown, WorkloadPhase
+from unitagent.core.state_parts import Shutdown, WorkloadPhase
 
 UNASKED = Shutdown()
 
@@ -78,17 +79,31 @@ def end_keeper(state: State) -> Result:
     if state.shutdown.leaving is not None:
         over = not state.up or bool(state.workload.stuck)
         return stop_keeper(state, _choose_last_grace(state)) if over else (state, ())
-    if find_stage(state) is Stage.AT_BARRIER and (not view.ready or _is_broken(state)):
+    why = _explain_end(state) if find_stage(state) is Stage.AT_BARRIER else ""
+    if why:
         state, actions = stop_keeper(state, state.config.restart_grace)
-        why = _explain_end(view)
         return state, (*log_line(Level.INFO, f"the keeper is stopped: {why}", "keeper"), *actions)
     return state, ()
 
 
-def _explain_end(view: KeeperView) -> str:
-    if view.stale:
-        return "what it holds is out of date"
-    return "its group is no longer whole" if view.ready else "its generation ended before it was ready"
+def _explain_end(state: State) -> str:
+    """Why the keeper ends at this barrier, in words; empty if it stays."""
+    if not state.keeper.ready:
+        stale = state.keeper.stale
+        return "what it holds is out of date" if stale else "its generation ended before it was ready"
+    if _is_succeeded(state):
+        return f"another instance holds rank {state.config.rank}"
+    return "its group is no longer whole" if _is_broken(state) else ""
+
+
+def _is_succeeded(state: State) -> bool:
+    """Whether another instance took my rank after me. It may be gone already, and its successor would start
+    a keeper without knowing of mine.
+    """
+    holder = state.store.records.get(state.config.rank)
+    if holder is None or not state.store.is_new_snapshot:
+        return False
+    return holder.incarnation != state.me.incarnation and holder.outranks(state.me)
 
 
 def _log_loss(state: State) -> tuple[Action, ...]:
