@@ -144,7 +144,12 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
         ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable address of the interface")}),
         (
             {"RANK_IP": "127.0.0.9"},
-            {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, or the only usable one")},
+            {
+                "COMM_IFNAME": (
+                    "lo",
+                    "found: the first usable of net0, eth1 and the default route's, else the only one",
+                )
+            },
         ),
         ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is not an")}),
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),

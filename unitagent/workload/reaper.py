@@ -89,7 +89,7 @@ class Reaper:
         self.reap_children()
 
     def close(self) -> None:
-        """Stop reaping; the last to handle signals in this loop."""
+        """Stop reaping. No signal is handled in this loop afterwards, so call this last."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         # A loop closes this socket before it gives it up: CPython prints an error for a signal in between.
         signal.set_wakeup_fd(-1)

@@ -3,13 +3,12 @@ terminal.
 
 SIGTERM and SIGINT ask this instance to stop, even if they were ignored or blocked when the agent was started:
 a shell without job control starts what it runs in the background with SIGINT ignored, and a platform that
-sends it means it. One that was ignored stays so, because posix_spawn can reset a signal and not ignore one
+sends it means it. One that was ignored stays so, because posix_spawn can reset a signal but not ignore one
 for the workload: all threads block it, and one waits for it (Linux keeps a blocked signal even if it is
-ignored). Every other signal that can be caught and does not mean "this
-program is broken" is forwarded (tini's list). A workload must not notice that an agent runs it: it starts
-with the signal mask and the ignored signals that the agent itself was started with. The terminal is lent to
-the workload's process group while it runs (``docker run -it``), if stdin is a terminal and our own group is
-in its foreground.
+ignored). Every other signal that can be caught and does not mean "this program is broken" is forwarded
+(tini's list). A workload must not notice that an agent runs it: it starts with the signal mask and the
+ignored signals that the agent itself was started with. The terminal is lent to the workload's process group
+while it runs (``docker run -it``), if stdin is a terminal and our own group is in its foreground.
 """
 
 from __future__ import annotations
