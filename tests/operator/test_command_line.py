@@ -31,7 +31,10 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
         ("run --nonsense true", "unknown arguments: --nonsense (see `unitagent run --help`)"),
         ("run --siz 2 true", "unknown arguments: --siz; did you mean --size? (see `unitagent run --help`)"),
         ("--nonsense status", "unknown arguments: --nonsense (see `unitagent status --help`)"),
-        ("doctor extra", "unknown arguments: extra (see `unitagent doctor --help`)"),
+        (
+            "pause 10",
+            "unknown arguments: 10 (usage: unitagent pause [--for DURATION] [--reason TEXT] [OPTIONS])",
+        ),
         ("drain --wiat", "unknown arguments: --wiat; did you mean --wait? (see `unitagent drain --help`)"),
         ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
         ("env --format xml", "argument --format: 'xml': must be shell or json (see `unitagent env --help`)"),
