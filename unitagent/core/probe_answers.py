@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from unitagent.core.gang_checks import explain_foreign
 from unitagent.core.health import explain_health
 from unitagent.core.keepers import list_unready
 from unitagent.core.members import gang_members, judged_members, reported_lost, seconds_late
@@ -166,7 +167,8 @@ def describe_absence(state: State, rank: int) -> str:
     """How a rank is missing, in the same words everywhere; empty if its agent is there."""
     record = state.me if rank == state.config.rank else state.store.records.get(rank)
     if record is None:
-        return NEVER_JOINED.format(rank)
+        foreign = rank in state.store.unverified_ranks
+        return explain_foreign(state, [rank]) if foreign else NEVER_JOINED.format(rank)
     late = 0.0 if rank == state.config.rank else seconds_late(state, record)
     return LOST_FOR.format(describe_rank(state, rank), format_age(state.config.lease + late)) if late else ""
 
