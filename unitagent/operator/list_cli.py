@@ -66,21 +66,25 @@ async def _load_units(settings: Settings, keys: Keyring) -> list[dict[str, Any]]
         await registry.close()
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def load(row: RegistryRecord) -> dict[str, Any]:
+    async def load(row: RegistryRecord) -> dict[str, Any] | None:
         async with turns:
             return await _load_unit(url, row, keys)
 
-    units = await asyncio.gather(*map(load, listed.values()))
+    units = [one for one in await asyncio.gather(*map(load, listed.values())) if one is not None]
     return sorted(units, key=lambda one: (_WORST_FIRST.index(one["severity"]), one["unit"]))
 
 
-async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) -> dict[str, Any]:
+async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) -> dict[str, Any] | None:
+    """Load what is known of one Unit; None if its records have expired, which its line may outlive."""
     name = row.entry.unit
     store = RedisStore(name, url, timeout=_ASK, keys=keys, warn=print_warning)
     try:
-        seen = status_from_store(name, await store.read(), row.entry.lease)
+        snapshot = await store.read()
     finally:
         await store.close()
+    if not (snapshot.records or snapshot.unlike):
+        return None
+    seen = status_from_store(name, snapshot, row.entry.lease)
     summary = summarize(seen, time.time())
     return {
         "unit": name,
