@@ -88,9 +88,24 @@ def test_a_unit_that_has_ended_says_when_and_how() -> None:
     assert message(left(0, exit_code=3), left(1), ages=(9.0, 9.0)) == crashed
     failure = Failure(generation=4, rank=1, ip="10.0.0.1", reason=Reason.EXIT, detail="rank 1 broke", at=990)
     spent = look(record(0, budget_exhausted=True), record(1), failure=failure, generation=5)
+    gone = left(1, budget_exhausted=True)
+    assert message(record(0), gone, ages=(0.1, 48.0)).startswith(
+        "failed for 48 s: the restart budget is spent"
+    )
     ready = spent["conditions"][0]
     assert (ready["reason"], ready["since"]) == ("RestartBudgetSpent", 990)
     assert ready["message"] == "the restart budget is spent (UNIT_MAX_RESTARTS); last: rank 1 broke"
+
+
+def test_a_rank_with_another_secret_has_joined_but_does_not_count() -> None:
+    seen = look(record(0, state=InstanceState.IDLE), foreign=frozenset({1}))
+    assert seen["conditions"][1]["message"] == "rank 1 has another UNIT_SECRET"
+    assert seen["summary"]["message"] == "forming: rank 1 has another UNIT_SECRET, rank 0 is idle"
+
+
+def test_an_engine_that_loads_says_for_how_long_its_check_has_failed() -> None:
+    sick = record(0, state=RUNNING, failed_check="URL: answered 404", failed_check_since=993.0)
+    assert message(sick, record(1)) == "loading for 7 s, waiting for rank 0's health URL: answered 404"
 
 
 def test_a_restart_and_the_first_start_say_since_when() -> None:

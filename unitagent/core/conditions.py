@@ -191,8 +191,8 @@ def _describe_outage(state: State) -> str:
         return "nothing is started before it is there"
     if not isolation.can_be_isolated(state):
         return "the Unit continues without it, and nothing new is started"
-    whom = "any other rank" if state.config.rank == 0 else "rank 0"
+    whom = "all other ranks" if state.config.rank == 0 else "rank 0"
     return (
-        f"the Unit continues; without the store and {whom} for {state.config.lease:g} s "
-        "(UNIT_LEASE_SECONDS), this instance stops its workload"
+        f"the Unit continues; this instance only stops its workload if it also loses {whom} for "
+        f"{state.config.lease:g} s (UNIT_LEASE_SECONDS)"
     )

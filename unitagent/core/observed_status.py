@@ -31,7 +31,7 @@ from unitagent.core.model import (
     format_age,
     shorten_list,
 )
-from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED, describe_rank_state
+from unitagent.core.probe_answers import FOREIGN, LOST_FOR, NEVER_JOINED, describe_rank_state
 from unitagent.core.restart_pause import find_newest, seconds_left
 from unitagent.core.status import empty_recovery, format_failure, format_order, format_pause
 
@@ -52,6 +52,10 @@ class MembershipTable(Protocol):
     @property
     def ages(self) -> Mapping[int, float]:
         """Seconds since the last heartbeat, by rank."""
+
+    @property
+    def foreign(self) -> Collection[int]:
+        """Ranks whose records are signed with other secrets than the reader's, and are ignored."""
 
     @property
     def failure(self) -> Failure | None:
@@ -214,7 +218,7 @@ def _list_conditions(
     table: MembershipTable, instances: Sequence[dict[str, Any]], phase: str, *, ready: bool
 ) -> list[Condition]:
     leader = table.records.get(0)
-    absent = [text for one in instances if (text := _describe_absence(one))]
+    absent = [text for one in instances if (text := _describe_absence(table, one))]
     return [
         make_condition("Ready", TRUE, "Serving", SERVING, None)
         if ready
@@ -239,11 +243,11 @@ def _explain_phase(
     down = [
         describe_rank_state(one["rank"], InstanceState(one["state"]), one["exit_code"])
         for one in instances
-        if one["state"] not in ("running", "healthy") and not _describe_absence(one)
+        if one["state"] not in ("running", "healthy") and not _describe_absence(table, one)
     ]
     problem = _describe_health(leader)
-    if phase == Phase.RUNNING and problem and not (absent or down):
-        return make_condition("Ready", FALSE, LOADING, problem, since)
+    if leader and phase == Phase.RUNNING and problem and not (absent or down):
+        return make_condition("Ready", FALSE, LOADING, problem, leader.failed_check_since or None)
     message = ", ".join([*shorten_list(absent), *shorten_list(down)]) or phase
     return make_condition("Ready", FALSE, phase.capitalize(), message, since)
 
@@ -259,6 +263,11 @@ def _find_since(table: MembershipTable, phase: str) -> float | None:
     records, failure = table.records.values(), table.failure
     if _have_all_left(records):
         return table.now - min(table.ages.values(), default=0.0)
+    gave_up = [
+        table.ages.get(one.rank, 0.0) for one in records if one.budget_exhausted and one.has_left
+    ]  # the others wait for them
+    if gave_up:
+        return table.now - max(gave_up)
     match phase:
         case Phase.RESTARTING | Phase.FAILED if failure and failure.generation == table.generation - 1:
             return failure.at  # an older one is not what the ranks wait for now
@@ -294,10 +303,10 @@ def _describe_health(leader: Record | None) -> str:
     return "" if leader.state is InstanceState.HEALTHY else "the workload of rank 0 is not healthy yet"
 
 
-def _describe_absence(one: dict[str, Any]) -> str:
+def _describe_absence(table: MembershipTable, one: dict[str, Any]) -> str:
     """How a rank is missing, in the words of the agents; empty if it is there."""
     if one["incarnation"] is None:
-        return NEVER_JOINED.format(one["rank"])
+        return (FOREIGN if one["rank"] in table.foreign else NEVER_JOINED).format(one["rank"])
     if one["state"] != InstanceState.LOST or one["lease_seconds"] is None:
         return ""
     return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", format_age(one["lease_seconds"]))

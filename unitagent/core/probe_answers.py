@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 NEVER_JOINED = "rank {} never joined"
+FOREIGN = "rank {} has another UNIT_SECRET"
 LOST_FOR = "{} lost for {}"
 
 
@@ -168,7 +169,7 @@ def describe_absence(state: State, rank: int) -> str:
     """How a rank is missing, in the same words everywhere; empty if its agent is there."""
     record = state.me if rank == state.config.rank else state.store.records.get(rank)
     if record is None:
-        return NEVER_JOINED.format(rank)
+        return (FOREIGN if rank in state.store.unverified_ranks else NEVER_JOINED).format(rank)
     late = 0.0 if rank == state.config.rank else seconds_late(state, record)
     return LOST_FOR.format(describe_rank(state, rank), format_age(state.config.lease + late)) if late else ""
 
