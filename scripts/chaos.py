@@ -29,6 +29,9 @@ def main() -> int:
     if os.geteuid() != 0:
         print("network namespaces and process events need root", file=sys.stderr)
         return 2
+    if options.keep and options.keep.exists() and any(options.keep.iterdir()):
+        print(f"--keep {options.keep} is not empty: name another directory, or empty it", file=sys.stderr)
+        return 2
     plan = Plan(
         rounds=options.rounds, seed=options.seed, kinds=options.kinds or tuple(KINDS), pairs=options.pairs,
         sabotage=options.sabotage,

@@ -44,7 +44,7 @@ def test_what_only_agents_know_is_asked_of_rank_0(tmp_path: Path) -> None:
 
 def test_a_unit_with_another_lease_than_this_shell_knows_is_not_silent(tmp_path: Path) -> None:
     with running(tmp_path) as redis:
-        solo = Solo(tmp_path, "--lease-seconds", "60", "--heartbeat-seconds", "20", UNIT_REDIS_URL=redis.url)
+        solo = Solo(tmp_path, "--lease-seconds", "60", "--heartbeat-seconds", "10", UNIT_REDIS_URL=redis.url)
         try:
             solo.ready()
 

@@ -87,7 +87,7 @@ def _check_ranks(state: State) -> ProbeCheck:
 
 
 def _check_leases(state: State) -> ProbeCheck:
-    """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
+    """No member is lost, as far as I can judge; an outage of the store alone does not count."""
     against = {**state.peers.readiness_doubts, **state.peers.presumed_lost}
     late = [peer for peer in judged_members(state) if seconds_late(state, peer)]
     leases, known_alive = state.store.leases, state.peers.known_alive_at

@@ -224,7 +224,7 @@ class Settings:
         "COMM_IFNAME",
         INTERFACE,
         "network interface for inter-node traffic",
-        known="net0, eth1, default route's, or the only usable one",
+        known="the first usable of net0, eth1 and the default route's, else the only one",
     )
     rank_ip: str | None = _network(
         "RANK_IP", ADDRESS, "this instance's address", known="first usable address of the interface"
