@@ -86,6 +86,8 @@ def test_a_unit_that_has_ended_says_when_and_how() -> None:
     assert message(*asked, ages=(34.0, 30.0)) == "drained 30 s ago"
     crashed = "failed for 9 s: rank 0 has exited with code 3, rank 1 has exited"
     assert message(left(0, exit_code=3), left(1), ages=(9.0, 9.0)) == crashed
+    rebuilt = message(left(0, fingerprint=RECREATED), left(1, fingerprint=RECREATED), ages=(9.0, 9.0))
+    assert rebuilt.startswith("restarting for 9 s: rank 0 has exited, rank 1 has exited; the platform is to")
     failure = Failure(generation=4, rank=1, ip="10.0.0.1", reason=Reason.EXIT, detail="rank 1 broke", at=990)
     spent = look(record(0, budget_exhausted=True), record(1), failure=failure, generation=5)
     gone = left(1, budget_exhausted=True)

@@ -249,6 +249,8 @@ def _explain_phase(
     if leader and phase == Phase.RUNNING and problem and not (absent or down):
         return make_condition("Ready", FALSE, LOADING, problem, leader.failed_check_since or None)
     message = ", ".join([*shorten_list(absent), *shorten_list(down)]) or phase
+    if phase == Phase.RESTARTING and _have_all_left(table.records.values()):
+        message += "; the platform is to rebuild the containers (UNIT_RESTART=recreate)"
     return make_condition("Ready", FALSE, phase.capitalize(), message, since)
 
 
