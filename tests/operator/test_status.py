@@ -70,6 +70,7 @@ def test_while_the_store_is_away_the_agent_here_says_what_happens_next(tmp_path:
             redis.kill()
             until(lambda: not solo.status()["store"]["connected"], "the agent notices")
             said = solo.run("status")
+            assert said.count("start the server, correct UNIT_REDIS_URL") == 1  # what to do is said once
             assert f"Unit {UNIT}: ready" in said
             assert "the store does not answer (" in said
             assert "Connection refused" in said

@@ -359,7 +359,7 @@ class Settings:
         known="by framework",
     )
     health_interval: float = _workload(
-        "UNIT_HEALTH_INTERVAL_SECONDS", PERIOD, "interval between health checks", default="5"
+        "UNIT_HEALTH_INTERVAL_SECONDS", PERIOD, "interval between health checks once healthy", default="5"
     )
     health_timeout: float = _workload(
         "UNIT_HEALTH_TIMEOUT_SECONDS", PERIOD, "longest wait for an answer to a health check", default="30"
