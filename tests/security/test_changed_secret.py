@@ -172,7 +172,7 @@ def test_a_step_that_was_taken_too_early_is_told(make: Make) -> None:
     unit.tells(2, "ranks 0, 1 have no secret in common with rank 2: the running workload continues")
     assert unit.status(0)["secrets"] == {"accepted": 1, "differing": [2], "strangers": [2]}
     shown = unit.command("status", secret=OLD, rank=0).stdout
-    assert "secrets accepted: 1; rank 2 has none of these" in shown
+    assert "rank 2 has another UNIT_SECRET and cannot join the next barrier" in shown
     unit.write(2, OLD, NEW)  # one is accepted already, so it may come back
     for rank in (0, 1):
         unit.write(rank, OLD, NEW)
