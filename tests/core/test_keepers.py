@@ -103,6 +103,20 @@ def test_a_replaced_machine_restarts_all_keepers_and_the_newcomer_waits_for_the_
     assert unit.ready() == {0, 1, 2}
 
 
+def test_keepers_that_make_way_for_a_newcomer_wait_for_no_heartbeat() -> None:
+    unit = _form(3, lease=60.0, heartbeat=20.0)
+    unit.slow_keepers = {0}
+    unit.kill(2)
+    unit.wait(30)
+    unit.create(2, netns="of 10.0.0.2")
+    unit.wait(1)
+    assert "0 end keeper 5" in unit.take(), "it sees the newcomer at once"
+    unit.finish_keeper(0)
+    unit.wait(1)
+    assert {one.split()[1] for one in unit.take()} >= {"keep", "spawn"}, "all see at once that it has ended"
+    assert unit.ready() == {0, 1, 2}
+
+
 @pytest.mark.parametrize("relaunch", [False, True])
 def test_a_keeper_that_dies_restarts_the_unit_or_is_replaced_with_the_next_restart(relaunch: bool) -> None:
     unit = _form(relaunch=relaunch)
