@@ -99,7 +99,7 @@ def test_a_look_that_fails_is_reported_once(
         raise PermissionError(errno.EACCES, "Permission denied", "/models")
 
     async def watch() -> None:
-        watched = KeptFilesWatch([str(model)], str)
+        watched = KeptFilesWatch([str(model)], lambda _: None)
         await begin(watched)
         watched.begin_use()
         monkeypatch.setattr(kept_files_watch, "take_snapshot", fail)
