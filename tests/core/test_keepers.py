@@ -9,6 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.core.unit import Unit
+from unitagent.core.barrier import explain_missing
 from unitagent.core.events import KeeperStale, StopRequested
 from unitagent.core.model import OrderKind, Phase, Reason, Record
 from unitagent.core.status import build_status, find_phase
@@ -238,6 +239,7 @@ def test_a_rank_without_a_keeper_is_named() -> None:
     unit.wait(8)
     assert unit.take() == []
     assert any("rank 1 without UNIT_KEEPER" in text for text in unit.said)
+    assert all("rank 1 without UNIT_KEEPER" in explain_missing(state) for state in unit.agents.values())
 
 
 def test_without_keepers_a_record_is_no_longer() -> None:
