@@ -4,6 +4,7 @@ and no process of a test outlives the run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import uuid
@@ -48,6 +49,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for marker, (lacking, reason) in _LACKING.items():
             if lacking and item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Leave the processors to the tests of other workers, if this one only computes."""
+    with shares.lowered_priority(item.nodeid) if _is_worker(item.config) else contextlib.nullcontext():
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

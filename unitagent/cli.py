@@ -91,12 +91,17 @@ def _run_command(argv: list[str]) -> int:
     parser = _build_parser_for(name, words)
     namespace, unknown = parser.parse_known_args(words)
     if unknown:
-        hint = suggest_word(unknown[0], _list_options(parser, name), _SPELLING)
-        words_there = " ".join(unknown)
-        raise ConfigurationError(f"unknown arguments: {words_there}{hint} (see `unitagent {name} --help`)")
+        raise ConfigurationError(_explain_unknown_arguments(parser, name, unknown))
     namespace.command = command
     run: Callable[[argparse.Namespace], int] = namespace.run
     return run(namespace)
+
+
+def _explain_unknown_arguments(parser: argparse.ArgumentParser, name: str, unknown: Sequence[str]) -> str:
+    hint = suggest_word(unknown[0], _list_options(parser, name), _SPELLING)
+    usage = "" if unknown[0].startswith("-") else COMMANDS[name].usage
+    where = f"usage: {usage}" if usage else f"see `unitagent {name} --help`"
+    return f"unknown arguments: {' '.join(unknown)}{hint} ({where})"
 
 
 def _explain_unknown_command(word: str) -> str:

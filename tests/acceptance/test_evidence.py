@@ -68,7 +68,7 @@ def detail(unit: LocalUnit) -> str:
     [
         ("open", "rank 1 is in open_model (gang.py:"),
         ("spin", "rank 1 is in spin (gang.py:"),
-        ("stop", "rank 1 is stopped (state T) in stop (gang.py:"),
+        ("stop", "rank 1 is suspended (state T) in stop (gang.py:"),
     ],
 )
 def test_the_odd_one_is_part_of_the_failure(

@@ -32,6 +32,14 @@ def test_few_are_all_named() -> None:
     assert explain_missing(alone(4)) == "ranks 1, 2, 3 never joined"
 
 
+def test_who_has_left_says_why_nobody_takes_its_place() -> None:
+    state = alone(2)
+    for spent, why in ((False, ""), (True, ", as the restart budget is spent")):
+        records = {0: state.me, **others(2, has_left=True, budget_exhausted=spent)}
+        told = explain_missing(state.with_store(records=records))
+        assert told == f"rank 1 (10.0.0.1) has left{why}"
+
+
 def test_of_many_the_first_are_named_and_the_others_counted() -> None:
     said = explain_missing(alone(1024))
     assert said.startswith("ranks 1, 2, 3, ")

@@ -102,13 +102,21 @@ def test_a_store_that_is_gone_is_told_with_what_happens_next() -> None:
     assert (gone["status"], gone["reason"]) == ("False", "StoreSilent")
     assert 1101.0 <= gone["since"] <= 1102.0
     assert gone["message"] == (
-        "the store does not answer (cut); the Unit continues; without the store and rank 0 for 5 s "
-        "(UNIT_LEASE_SECONDS), this instance stops its workload"
+        "the store does not answer (cut); the Unit continues; this instance only stops its workload if it "
+        "also loses rank 0 for 5 s (UNIT_LEASE_SECONDS)"
     )
-    assert "without the store and any other rank for 5 s" in the_store(unit)["message"]
+    assert "if it also loses all other ranks for 5 s" in the_store(unit)["message"]
     unit.silent = {0, 1, 2}
     unit.wait(8)
     assert "the workload was stopped, and starts when the store is back" in the_store(unit)["message"]
+
+
+def test_without_the_store_an_answer_is_a_sign_of_life() -> None:
+    unit = Unit(3, guard=True).formed()
+    unit.cut = {0, 1, 2}
+    unit.wait(60)
+    for one in build_status(unit.agents[0])["instances"]:
+        assert one["lease_seconds"] < 5, one
 
 
 def test_a_store_that_nobody_has_reached_yet_and_one_that_a_unit_of_one_has_lost() -> None:

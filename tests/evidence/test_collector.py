@@ -62,7 +62,7 @@ def test_stacks_files_and_the_tree_are_kept(tmp_path: Path, workloads: list[Work
 
 
 @pytest.mark.parametrize(
-    ("how", "words"), [("spin", "in spin (gang.py:"), ("stop", "stopped (state T) in stop")]
+    ("how", "words"), [("spin", "in spin (gang.py:"), ("stop", "suspended (state T) in stop")]
 )
 def test_a_spinning_and_a_stopped_process_are_read(
     tmp_path: Path, workloads: list[Workload], how: str, words: str

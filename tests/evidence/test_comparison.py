@@ -8,7 +8,7 @@ from unitagent.evidence.places import Place
 REDUCE = Place(1, "train", "all_reduce", "in all_reduce (train.py:20)", waits=True)
 OPEN = Place(1, "train", "read_model", "in read_model (train.py:12), open of /models/x")
 LOOP = Place(1, "train", "forward", "in forward (train.py:15)")
-STOPPED = Place(1, "train", "stopped", "stopped (state T) in all_reduce (train.py:20)", halted=True)
+STOPPED = Place(1, "train", "suspended", "suspended (state T) in all_reduce (train.py:20)", halted=True)
 
 
 def test_one_of_many_is_named() -> None:
@@ -28,7 +28,7 @@ def test_of_two_the_one_that_the_other_waits_for_is_named_last() -> None:
 def test_a_stopped_one_is_named_whatever_its_code_does() -> None:
     assert compare_ranks({0: [REDUCE], 1: [STOPPED], 2: [REDUCE]}) == (
         "2 of 3 ranks wait in all_reduce (train.py:20), "
-        "rank 1 is stopped (state T) in all_reduce (train.py:20)"
+        "rank 1 is suspended (state T) in all_reduce (train.py:20)"
     )
 
 

@@ -78,7 +78,7 @@ def test_the_file_that_is_wanted_is_named() -> None:
 
 def test_stopped_and_stuck_stand_above_the_code() -> None:
     stopped = find_place(seen("T"), [stack(*TRAIN)])
-    assert (stopped.words, stopped.halted) == ("stopped (state T) in train (train.py:20)", True)
+    assert (stopped.words, stopped.halted) == ("suspended (state T) in train (train.py:20)", True)
     stuck = find_place(seen("D", doing="read of /models/x"), [stack(*TRAIN)])
     assert stuck.words == "stuck in the kernel (state D) in train (train.py:20), read of /models/x"
     assert stuck.halted

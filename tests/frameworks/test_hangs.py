@@ -45,7 +45,7 @@ def health() -> Iterator[tuple[str, type[Health]]]:
     [
         ("open", "rank 1 is in read_model (hang.py:"),
         ("spin", "rank 1 is in spin (hang.py:"),
-        ("stop", "rank 1 is stopped (state T) in stop (hang.py:"),
+        ("stop", "rank 1 is suspended (state T) in stop (hang.py:"),
     ],
 )
 def test_the_odd_one_is_named(

@@ -95,7 +95,7 @@ def test_a_worker_that_hangs_in_flight_is_named(unit: VllmUnit) -> None:
     unit.survive("rank 1 hangs, in flight", hang)
     asking.join()
     told = unit.lab.told("evidence", "--unit", "lab", "--generation", str(generation))
-    assert f"process {worker} of rank 1 is stopped" in told or "rank 1 is stopped" in told
+    assert f"process {worker} of rank 1 is suspended" in told or "rank 1 is suspended" in told
     assert "files, " in told
 
 

@@ -31,7 +31,10 @@ PLACE = {"UNIT_SIZE": "2", "RANK_ID": "0"}
         ("run --nonsense true", "unknown arguments: --nonsense (see `unitagent run --help`)"),
         ("run --siz 2 true", "unknown arguments: --siz; did you mean --size? (see `unitagent run --help`)"),
         ("--nonsense status", "unknown arguments: --nonsense (see `unitagent status --help`)"),
-        ("doctor extra", "unknown arguments: extra (see `unitagent doctor --help`)"),
+        (
+            "pause 10",
+            "unknown arguments: 10 (usage: unitagent pause [--for DURATION] [--reason TEXT] [OPTIONS])",
+        ),
         ("drain --wiat", "unknown arguments: --wiat; did you mean --wait? (see `unitagent drain --help`)"),
         ("status --rank", "argument --rank: expected one argument (see `unitagent status --help`)"),
         ("env --format xml", "argument --format: 'xml': must be shell or json (see `unitagent env --help`)"),
@@ -144,7 +147,12 @@ def test_env_tells_what_is_found_out_where_nothing_is_set() -> None:
         ({"COMM_IFNAME": "lo"}, {"RANK_IP": ("127.0.0.1", "found: first usable address of the interface")}),
         (
             {"RANK_IP": "127.0.0.9"},
-            {"COMM_IFNAME": ("lo", "found: net0, eth1, default route's, or the only usable one")},
+            {
+                "COMM_IFNAME": (
+                    "lo",
+                    "found: the first usable of net0, eth1 and the default route's, else the only one",
+                )
+            },
         ),
         ({"COMM_IFNAME": "none7"}, {"RANK_IP": (None, "not found now: COMM_IFNAME='none7' is not an")}),
         ({"COMM_IFNAME": "none7", "RANK_IP": "10.255.1.2"}, {"RANK_IP": ("10.255.1.2", "environment")}),

@@ -74,19 +74,24 @@ CHECKS = {
     "readiness_check": {"exec": {"command": ["./ready", "--token", "hush"]}, "period_seconds": 2},
     "liveness_check": {"http_get": {"path": "/live", "port": 8}},
 }
+PACE = "every 5 s (every 1 s until it is healthy)"
 ASKED_IN_TURN = (
-    "a TCP connect to 127.0.0.1:7 every 5 s, then the command of containers[0].readiness_check every 2 s, "
-    "then GET http://127.0.0.1:8/live every 5 s"
+    "a TCP connect to 127.0.0.1:7 every 1 s, then the command of containers[0].readiness_check every 2 s, "
+    f"then GET http://127.0.0.1:8/live {PACE}"
 )
 
 
 @pytest.mark.parametrize(
     ("given", "asked", "source"),
     [
-        ({"UNIT_FRAMEWORK": "auto"}, "GET http://127.0.0.1:8000/health every 5 s", "UNIT_FRAMEWORK=auto"),
+        (
+            {"UNIT_FRAMEWORK": "auto"},
+            f"GET http://127.0.0.1:8000/health {PACE}",
+            "UNIT_FRAMEWORK=auto",
+        ),
         (
             {"UNIT_TRAFFIC_PORT": "9000"},
-            "a TCP connect to port 9000 every 5 s, since no health URL is known",
+            f"a TCP connect to port 9000 {PACE}, since no health URL is known",
             "UNIT_TRAFFIC_PORT (environment)",
         ),
         (

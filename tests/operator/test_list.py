@@ -42,10 +42,11 @@ def test_all_units_are_listed_the_worst_first(tmp_path: Path) -> None:
             bad, good = listed()
             assert (bad["unit"], bad["service"], bad["ready"]) == (f"beta-{os.getpid()}", "chat", False)
             assert (good["restarts"], good["failure"]["reason"]) == (1, "signal")
-            head, first, second = unitagent("list", "--redis-url", redis.url).stdout.splitlines()
+            head, first, second, why = unitagent("list", "--redis-url", redis.url).stdout.splitlines()
             assert head.split() == ["unit", "service", "phase", "ready", "restarts", "last", "failure"]
             assert first.split()[2:] == ["silent", "no", "0", "-"]
             assert "signal at rank 0, " in second
+            assert f"beta-{os.getpid()}: silent: no rank has sent a heartbeat for " in why
         finally:
             for unit in units:
                 os.kill(unit.popen.pid, signal.SIGCONT)
@@ -65,6 +66,19 @@ def test_a_hostile_name_moves_no_cursor_and_narrow_terminals_lose_columns() -> N
     assert "\x1b" not in format_units([unit], 0.0, Style())
     assert "service" not in format_units([unit], 0.0, Style(width=40))
     assert "\x1b[31msilent" in format_units([unit], 0.0, Style(width=40, coloured=True))
+
+
+def test_below_the_table_the_worst_units_say_what_is_wrong() -> None:
+    sick = {
+        "service": "s", "phase": "running", "ready": False, "severity": "busy", "message": "loading for 7 s",
+        "generation": 1, "restarts": 0, "failure": None, "pause": None,
+    }  # fmt: skip
+    good = {**sick, "unit": "good", "severity": "good", "message": "ready"}
+    _, *rows, told = format_units([{**sick, "unit": "u"}, good], 0.0, Style()).splitlines()
+    assert (len(rows), told) == (2, "u: loading for 7 s")
+    many = [{**sick, "unit": f"u{number}"} for number in range(12)]
+    *_, last, rest = format_units(many, 0.0, Style()).splitlines()
+    assert (last, rest[:10]) == ("u9: loading for 7 s", "and 2 more")
 
 
 def test_a_pause_is_told() -> None:

@@ -44,7 +44,7 @@ def test_what_only_agents_know_is_asked_of_rank_0(tmp_path: Path) -> None:
 
 def test_a_unit_with_another_lease_than_this_shell_knows_is_not_silent(tmp_path: Path) -> None:
     with running(tmp_path) as redis:
-        solo = Solo(tmp_path, "--lease-seconds", "60", "--heartbeat-seconds", "20", UNIT_REDIS_URL=redis.url)
+        solo = Solo(tmp_path, "--lease-seconds", "60", "--heartbeat-seconds", "10", UNIT_REDIS_URL=redis.url)
         try:
             solo.ready()
 
@@ -70,6 +70,7 @@ def test_while_the_store_is_away_the_agent_here_says_what_happens_next(tmp_path:
             redis.kill()
             until(lambda: not solo.status()["store"]["connected"], "the agent notices")
             said = solo.run("status")
+            assert said.count("start the server, correct UNIT_REDIS_URL") == 1  # what to do is said once
             assert f"Unit {UNIT}: ready" in said
             assert "the store does not answer (" in said
             assert "Connection refused" in said

@@ -76,6 +76,17 @@ def test_a_rank_without_a_secret_in_common_is_told_apart_from_one_in_the_middle_
     ]
     assert secrets(accepted=1, differing=[0, 1]) == ["secrets accepted: 1; ranks 0, 1 have different secrets"]
     assert secrets(accepted=1, differing=[], strangers=[]) == []
+
+
+def test_a_wrong_secret_is_told_as_such_where_none_is_being_changed() -> None:
+    absent = agents.instance(incarnation=None, state="waiting", lease_seconds=0.2)
+    wrong = {"accepted": 1, "differing": [1, 9], "strangers": [1, 9]}  # 9: of a larger Unit
+    told = lines(instances=[agents.instance(rank=0), absent], secrets=wrong)
+    assert told[4].split()[-3:] == ["has", "another", "UNIT_SECRET"]
+    assert "never joined" not in "".join(told)
+    assert told[5].startswith(
+        "ranks 1, 9 have another UNIT_SECRET and cannot join the next barrier: all ranks"
+    )
     assert len(secrets(accepted=1, differing=None)) == 1
 
 

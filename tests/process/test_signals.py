@@ -93,6 +93,37 @@ asyncio.run(scene())
 """
 
 
+_IGNORED_AT_BIRTH = """
+import asyncio, os, signal, threading
+from unitagent.workload import signals
+
+spawn = os.posix_spawn
+
+def stop_and_spawn(*words, **how):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return spawn(*words, **how)
+
+async def scene():
+    heard = asyncio.Queue()
+    born = signals.read_inherited_signals()
+    signals.install_handlers(born, on_stop=heard.put_nowait, forward=print)
+    await asyncio.to_thread(threading.get_ident)  # it stays, and must not swallow the signal
+    os.posix_spawn = stop_and_spawn
+    pid = born.spawn_process("/bin/sh", ["sh", "-c", "kill -TERM $$; exit 3"], {}, [])
+    print(await asyncio.wait_for(heard.get(), 60), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+asyncio.run(scene())
+"""
+
+
+def test_a_stop_signal_that_was_ignored_at_birth_is_heard_while_a_workload_starts_that_ignores_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _IGNORED_AT_BIRTH], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(int(signal.SIGTERM)), "3"]
+
+
 def test_our_own_broken_connections_are_no_signals_for_the_workload() -> None:
     """Nor are our files that grow too large; what somebody sends is."""
     done = subprocess.run([sys.executable, "-c", _OWN], cwd=ROOT, capture_output=True, text=True, check=True)

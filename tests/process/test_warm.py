@@ -316,6 +316,14 @@ def test_without_a_process_that_waits_the_start_is_cold(start: Start, strike: st
     assert why in how["why"]
 
 
+def test_a_workload_that_ends_before_the_next_fork_is_announced_does_not_take_it_along(start: Start) -> None:
+    announce = '    link.send(answer or b"it ended")'
+    late = ("--mutant", announce, f"    time.sleep(0.5)\n{announce}")
+    agent = start("--warm", "json", *late, "--again", "2", "--", sys.executable, "-c", "raise SystemExit(3)")
+    outcome(agent)
+    assert [how["why"] for how in agent.events("start")] == [""] * 3
+
+
 def test_a_gate_that_hangs_costs_the_start_after_next_its_warmth(start: Start) -> None:
     command = ["--", sys.executable, "-c", "raise SystemExit(3)"]
     agent = start("--warm", "json", "--strike", "gate:STOP", "--again", "1", *command)

@@ -10,6 +10,7 @@ from tests.acceptance.local import unitagent
 from tests.acceptance.solo import UNIT, Solo
 from tests.ports import free_port
 from tests.security.starting import started
+from tests.waiting import until
 
 SECRET = "correct horse battery staple 5"  # noqa: S105
 COMMANDS = ["status", "drain", "restart", "events", "timeline", "endpoints"]
@@ -40,7 +41,10 @@ def test_an_agent_that_knows_the_secret_is_believed(tmp_path: Path) -> None:
     solo = Solo(tmp_path, UNIT_SECRET=SECRET)
     try:
         solo.ready()
-        assert f"Unit {UNIT}: ready for " in solo.run("status")
+        until(
+            lambda: f"Unit {UNIT}: ready for " in solo.run("status"),
+            "since when is known with the next heartbeat",
+        )
         assert "rank 0" in solo.run("events")
         assert "asked Unit" in solo.run("restart", "--wait")
         assert solo.ready()["generation"] == 2

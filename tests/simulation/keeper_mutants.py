@@ -83,8 +83,8 @@ KEEPER_MUTANTS = (
     ("keepers start beside older ones", _keepers_start_beside_older_ones, 0),
     ("a keeper that dies while it loads ends nothing", _who_dies_while_loading_is_missed_by_nobody, 97),
     ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
-    ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 0),
-    ("a keeper of older files is used again", _old_files_are_served_on, 0),
+    ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 10),
+    ("a keeper of older files is used again", _old_files_are_served_on, 11),
     ("a keeper outlives the tenure of its rank", _who_lost_its_rank_keeps_its_keeper, 142643),
     ("a rank confirms a gang before it renews its keeper", _who_confirms_looks_at_its_files_later, 144532),
 )

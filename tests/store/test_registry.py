@@ -46,6 +46,19 @@ async def test_only_its_writer_takes_a_line_out(registry: Registry) -> None:
 
 
 @story
+async def test_the_last_line_of_an_agent_stays_and_blocks_nobody(registry: Registry) -> None:
+    ended = entry(incarnation="old", generation=7, traffic=False, phase="failed")
+    await registry.announce_endpoint(ended, last=True)
+    assert not (await registry.read()).units, "it only replaces its own line"
+    await registry.announce_endpoint(entry(incarnation="old", generation=7))
+    await registry.announce_endpoint(ended, last=True)
+    assert (await registry.read()).units["u"].entry == ended
+    await registry.announce_endpoint(entry(incarnation="new"))
+    await registry.announce_endpoint(ended, last=True)
+    assert (await registry.read()).units["u"].entry.incarnation == "new"
+
+
+@story
 async def test_a_former_rank_0_does_not_overwrite_the_one_that_replaced_it(registry: Registry) -> None:
     await registry.announce_endpoint(entry(incarnation="new", generation=2, ip="10.0.0.2"))
     await registry.announce_endpoint(entry(incarnation="old", generation=1))

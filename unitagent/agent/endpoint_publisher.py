@@ -11,8 +11,10 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from unitagent.agent.agent_answers import AgentAnswers
+from unitagent.core.model import Phase
 from unitagent.core.probe_answers import OK
 from unitagent.core.probe_paths import TRAFFIC
 from unitagent.errors import StoreError
@@ -28,7 +30,9 @@ _FAREWELL = 0.5  # seconds to withdraw the entry at the end
 
 
 class EndpointPublisher:
-    """Publishes the endpoint of one Unit from its first generation until its agent exits."""
+    """Publishes the endpoint of one Unit from its first generation until its agent exits. Then the entry of a
+    Unit that was asked to stop is withdrawn; that of any other stays in the list, without traffic.
+    """
 
     def __init__(
         self, registry: Registry, answers: AgentAnswers, settings: Settings, ip: str, port: int
@@ -46,14 +50,14 @@ class EndpointPublisher:
 
     @contextlib.asynccontextmanager
     async def publish_in_background(self) -> AsyncIterator[None]:
-        """Publish for the duration of the block, then withdraw the entry."""
+        """Publish for the duration of the block, then take leave."""
         task = asyncio.create_task(self._run())
         try:
             yield
         finally:
             task.cancel()
             await asyncio.wait([task])
-            await self._withdraw_entry()
+            await self._take_leave()
             await self._registry.close()
 
     async def _run(self) -> None:
@@ -113,9 +117,13 @@ class EndpointPublisher:
             phase=self._answers.find_phase().value,
         )
 
-    async def _withdraw_entry(self) -> None:
+    async def _take_leave(self) -> None:
         if self._published is None:
             return
+        entry = replace(self._make_entry(), traffic=False)
         with contextlib.suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_FAREWELL):
-                await self._registry.withdraw_endpoint(self._published.unit, self._published.incarnation)
+                if entry.phase == Phase.DRAINING:
+                    await self._registry.withdraw_endpoint(entry.unit, entry.incarnation)
+                else:
+                    await self._registry.announce_endpoint(entry, last=True)

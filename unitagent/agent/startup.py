@@ -36,7 +36,7 @@ from unitagent.system.process_setup import resume_garbage_collection
 from unitagent.system.threads import run_in_thread_or_here
 from unitagent.workload import command
 from unitagent.workload.reaper import Reaper
-from unitagent.workload.signals import BLOCKED, STOP, install_handlers, read_inherited_signals
+from unitagent.workload.signals import STOP, install_handlers, read_inherited_signals
 from unitagent.workload.watchdog_client import WatchdogClient
 
 _log = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ async def run_agent(resolved: Resolved, where: LogContext, mask: frozenset[int] 
         asked.append(number)
         early.cancel()
 
-    install_handlers(context.inherited_signals, on_stop=stop, forward=lambda _: None)
-    signal.pthread_sigmask(signal.SIG_SETMASK, (mask | BLOCKED) - STOP)
+    blocked = install_handlers(context.inherited_signals, on_stop=stop, forward=lambda _: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, (mask - STOP) | blocked)
     try:
         return await early
     except asyncio.CancelledError:

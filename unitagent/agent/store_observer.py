@@ -28,6 +28,7 @@ from unitagent.system.keyring import Keyring
 
 _log = logging.getLogger(__name__)
 _EVENTS = 300  # shown of a history
+_ENDED = {Phase.FAILED, Phase.COMPLETED}
 
 
 class StoreObserver:
@@ -124,13 +125,16 @@ def _describe_event(event: HistoryEvent) -> dict[str, Any]:
 
 
 def _describe_unit(record: RegistryRecord, now: float) -> dict[str, Any]:
-    """Describe what rank 0 published last; without a fresh entry there is no phase, and it is not ready."""
+    """Describe what rank 0 published last. If that is old, the Unit is not ready, and it has no phase
+    unless it has ended.
+    """
     entry, age = record.entry, max(0.0, now - record.at)
     fresh = age <= entry.lease
+    known = entry.phase in (set(Phase) if fresh else _ENDED)
     return {
         "unit": entry.unit,
         "service": entry.service,
-        "phase": entry.phase if fresh and entry.phase in set(Phase) else None,
+        "phase": entry.phase if known else None,
         "generation": entry.generation,
         "ready": fresh and entry.traffic,
         "address": entry.ip,

@@ -1,4 +1,5 @@
-"""When an instance builds what its next start comes from, and whether the last one has proven itself.
+"""When an instance prepares the gate for its next warm start (``workload.warm_start`` says what that is), and
+whether the last warm start has proven itself.
 
 The invariant: nothing is built while the workload starts, which needs the machine; once the Unit is ready,
 the imports run at a low priority where the kernel allows it.

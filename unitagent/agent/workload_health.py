@@ -71,6 +71,14 @@ def _describe_url(url: str) -> str:
     return f"GET {redact_url(url)}" if address == url else f"a TCP connect to {address}"
 
 
+def _describe_pace(question: ProbeSpec, *, lasts: bool = True) -> str:
+    """Describe what is asked, and how often; ``lasts``: also once the workload is healthy."""
+    starting, interval = question.starting_interval, question.interval
+    if not lasts or starting == interval:
+        return f"{question.words} every {starting:g} s"
+    return f"{question.words} every {interval:g} s (every {starting:g} s until it is healthy)"
+
+
 class HealthProbePlan(Struct, frozen=True):
     """How a workload is checked.
 
@@ -106,7 +114,9 @@ class HealthProbeBuilder(Struct, frozen=True):
         first = [question for question in (startup, traffic, life) if question]
         if not first:
             return self._build_port_probe()
-        words = dict.fromkeys(f"{question.words} every {question.interval:g} s" for question in first)
+        words = dict.fromkeys(
+            _describe_pace(question, lasts=question in (traffic, life)) for question in first
+        )
         warm_up = self._make_warm_up()
         sent = (f"{warm_up.words} once",) if warm_up else ()
         return HealthProbePlan(
@@ -129,6 +139,7 @@ class HealthProbeBuilder(Struct, frozen=True):
             interval=settings.health_interval,
             timeout=settings.health_timeout,
             failures=settings.health_failures,
+            words=f"a TCP connect to port {port}",
             target=f"port {port}",
         )
         warm_up = self._make_warm_up()
@@ -137,7 +148,7 @@ class HealthProbeBuilder(Struct, frozen=True):
             lambda on_verdict, on_probe: HealthProbe(
                 [question], traffic=question, warm_up=warm_up, on_verdict=on_verdict, on_probe=on_probe
             ),
-            f"a TCP connect to port {port} every {question.interval:g} s, since no health URL is known{then}",
+            f"{_describe_pace(question)}, since no health URL is known{then}",
             f"UNIT_TRAFFIC_PORT ({self.resolved.sources['UNIT_TRAFFIC_PORT']})",
             warms_up=warm_up is not None,
         )

@@ -485,7 +485,7 @@ def _explain_displaced(state: State, former: Record, shown: Record) -> str:
 def _explain_absence(state: State, record: Record) -> str:
     rank = describe_rank(state, record.rank)
     if record.has_left:
-        return f"{rank} has left"
+        return f"{rank} has left" + (", as the restart budget is spent" if record.budget_exhausted else "")
     if record.size != state.config.size:
         return f"{rank} has UNIT_SIZE={record.size}, rank {state.config.rank} has {state.config.size}"
     if record.revision != state.me.revision:

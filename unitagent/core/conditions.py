@@ -97,7 +97,10 @@ def _explain_phase(state: State, phase: Phase) -> tuple[str, str, float | None] 
 
 def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, str, float | None]:
     """Reason, message and time (of my clock) for a Unit that is meant to serve and does not."""
-    first, message = failed[0].name, "; ".join(check.reason for check in failed)
+    leader = _find_leader(state)
+    down = leader is None or not leader.state.started  # then its health tells nothing new
+    told = [check for check in failed if check.name != "leader" or not down] or failed
+    first, message = failed[0].name, "; ".join(check.reason for check in told)
     if first != "leader":
         return _REASONS[first], message, None
     if state.workload.was_healthy:  # it has been healthy, and its readiness check fails now
@@ -107,6 +110,10 @@ def _explain_checks(state: State, failed: Sequence[ProbeCheck]) -> tuple[str, st
             min((one.since for one in state.workload.failed_checks.values()), default=None),
         )
     return LOADING, message, state.workload.spawned
+
+
+def _find_leader(state: State) -> Record | None:
+    return state.me if state.config.rank == 0 else state.store.records.get(0)
 
 
 def _convert_time(state: State, at: float | None) -> float | None:
@@ -131,7 +138,7 @@ def judge_presence(absent: Sequence[str]) -> Condition:
 def _judge_health(state: State) -> Condition:
     """Whether rank 0's workload passes its health check."""
     kind = "WorkloadHealthy"
-    leader = state.me if state.config.rank == 0 else state.store.records.get(0)
+    leader = _find_leader(state)
     if leader is None or not leader.state.started:
         return make_condition(kind, UNKNOWN, "NotRunning", "the workload of rank 0 does not run", None)
     check = probe_answers.check_leader(state)
@@ -184,8 +191,8 @@ def _describe_outage(state: State) -> str:
         return "nothing is started before it is there"
     if not isolation.can_be_isolated(state):
         return "the Unit continues without it, and nothing new is started"
-    whom = "any other rank" if state.config.rank == 0 else "rank 0"
+    whom = "all other ranks" if state.config.rank == 0 else "rank 0"
     return (
-        f"the Unit continues; without the store and {whom} for {state.config.lease:g} s "
-        "(UNIT_LEASE_SECONDS), this instance stops its workload"
+        f"the Unit continues; this instance only stops its workload if it also loses {whom} for "
+        f"{state.config.lease:g} s (UNIT_LEASE_SECONDS)"
     )

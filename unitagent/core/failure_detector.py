@@ -1,4 +1,4 @@
-"""Which members of my gang count as lost, and why: by a snapshot of the store and by their own word.
+"""Which members of my gang count as lost, and why: by a snapshot of the store and by their own answers.
 
 A member is asked when it is quiet, or when the connection that watches it breaks (:func:`ask_quiet_members`).
 It is lost (:func:`find_lost_member`) if it is *silent* (``members.is_silent``), or if its own answer, or an
@@ -55,7 +55,7 @@ def may_ask(state: State, rank: int) -> bool:
 
 
 def ask_peers(state: State, peers: Collection[Record]) -> Result:
-    """Ask these peers for their own word."""
+    """Ask these peers whether they are alive."""
     ranks = frozenset(peer.rank for peer in peers)
     again = {**state.peers.ask_again_at, **dict.fromkeys(ranks, state.now + state.config.timing.ask_every)}
     return state.with_peers(awaiting_answer=state.peers.awaiting_answer | ranks, ask_again_at=again), tuple(
@@ -105,7 +105,7 @@ def silence_deadlines(state: State) -> Iterator[float]:
 
 
 def _look_deadlines(state: State, peer: Record) -> Iterator[float]:
-    """When to read the store because of this member, with no look since."""
+    """When to read the store because of this member, unless it has been read since."""
     leases = state.store.leases
     if not state.config.probes:  # without a second witness only what I saw counts
         yield leases.time_unchanged(peer.incarnation, state.config.lease)
@@ -272,7 +272,7 @@ def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
         state = _ask_again(state, event)
     if against:
         state = state.with_peers(readiness_doubts={**state.peers.readiness_doubts, event.rank: against})
-    elif not state.connected or _says_it_works(
+    elif not state.connected or _reports_working(
         state, event
     ):  # with a store, its snapshots settle doubts, too
         state = state.with_peers(
@@ -292,7 +292,7 @@ def _weigh_answer(state: State, event: PeerAnswered, record: Record) -> State:
     )
 
 
-def _says_it_works(state: State, event: PeerAnswered) -> bool:
+def _reports_working(state: State, event: PeerAnswered) -> bool:
     """Whether it reports that its workload runs in my generation; for rank 0, that the Unit serves."""
     here = event.result is ProbeResult.ALIVE and event.generation == state.me.generation
     return here and event.working and (event.rank != 0 or event.ready)

@@ -1,15 +1,15 @@
 """What ends a generation, and so restarts a Unit.
 
 The failures: my main process ended (:func:`apply_workload_exit`); its health check failed too often
-(``apply_event``), or it stalled or lost a process that it needs (``agent.loop`` sends ``WorkloadUnhealthy``);
-it was not healthy in time (``health.find_startup_timeout``); a member is lost or was rebuilt
-(:func:`failure_detector.find_lost_member`); an operator asked for it (:func:`apply_operator_order`).
+(``health.apply_health_event``), or it stalled or lost a process that it needs (``agent.loop`` sends
+``WorkloadUnhealthy``); it was not healthy in time (``health.find_startup_timeout``); a member is lost or was
+rebuilt (:func:`failure_detector.find_lost_member`); an operator asked for it (:func:`apply_operator_order`).
 
 A generation ends without one of these when a rebuilt instance takes over a rank
 (``rank_ownership.succeed_holder``), when one comes back that was isolated (:func:`report_own_isolation`) or
-with whom the others have not started (:func:`restart_with_me`), when a keeper died or has stale files
-(``keeper_rules``), when a job whose rank 0 is done gets a rank back (``rejoin.restart_job_for_late_joiner``),
-and when a barrier would open twice (``barrier.advance_barrier``).
+with whom the others have not started (:func:`restart_with_me`), when all keepers are ready, or one has
+died or has stale files (``keeper_rules``), when a job whose rank 0 is done gets a rank back
+(``rejoin.restart_job_for_late_joiner``), and when a barrier would open twice (``barrier.advance_barrier``).
 
 The rule is :func:`end_generation`. With guard, any of them raises the generation that I know by one and wakes
 the others, who take the highest generation that the store or a record shows (``apply_event``). On all ranks
@@ -197,7 +197,7 @@ def remember_failure(state: State, failure: Failure) -> State:
 
 
 def _add_earlier(failure: Failure, last: Failure | None) -> Failure:
-    """The failure with the last one of the other kind."""
+    """The failure, completed by the last one of the other kind: an order or a real failure."""
     earlier = find_last_failure(last) if failure.requested else find_last_order(last)
     return replace(failure, earlier=earlier and replace(earlier, earlier=None))
 

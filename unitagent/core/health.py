@@ -1,8 +1,8 @@
 """The health of rank 0's workload: what a check adds to the state, what is logged of it, and by when it must
 have passed.
 
-A workload that loads for minutes fails its checks all that time, which is no fault; one that has been healthy
-does not. A failed check is logged at once, then at growing intervals.
+A workload that loads for minutes fails its checks all that time, and that is expected; a failure after it has
+been healthy is a fault. A failed check is logged at once, then at growing intervals.
 """
 
 from __future__ import annotations

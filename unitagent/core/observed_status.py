@@ -29,8 +29,9 @@ from unitagent.core.model import (
     find_last_failure,
     find_last_order,
     format_age,
+    shorten_list,
 )
-from unitagent.core.probe_answers import LOST_FOR, NEVER_JOINED
+from unitagent.core.probe_answers import FOREIGN, LOST_FOR, NEVER_JOINED, describe_rank_state
 from unitagent.core.restart_pause import find_newest, seconds_left
 from unitagent.core.status import empty_recovery, format_failure, format_order, format_pause
 
@@ -53,12 +54,20 @@ class MembershipTable(Protocol):
         """Seconds since the last heartbeat, by rank."""
 
     @property
+    def foreign(self) -> Collection[int]:
+        """Ranks whose records are signed with other secrets than the reader's, and are ignored."""
+
+    @property
     def failure(self) -> Failure | None:
         """The first failure of the last generation that failed."""
 
     @property
     def order(self) -> Order | None:
         """The last operator's order."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the store first heard of the Unit; None if it never did."""
 
     @property
     def now(self) -> float:
@@ -98,7 +107,7 @@ def status_from_store(unit: str, table: MembershipTable, lease: float) -> dict[s
         "instances": instances,
         "recovery": empty_recovery(),
         "keeper": None,
-        "conditions": _list_conditions(instances, leader, phase, ready=ready),
+        "conditions": _list_conditions(table, instances, phase, ready=ready),
     }
 
 
@@ -126,8 +135,8 @@ def _find_phase(
     records = list(table.records.values())
     if any(record.budget_exhausted for record in records):
         return Phase.FAILED.value
-    if records and all(record.has_left for record in records):
-        return Phase.COMPLETED.value if all(map(_has_succeeded, records)) else DRAINED
+    if _have_all_left(records):
+        return _find_end(records)
     present = [one for one in instances if one["incarnation"] is not None and not _has_left(table, one)]
     if present and all(one["state"] == InstanceState.LOST for one in present):
         return SILENT
@@ -137,11 +146,34 @@ def _find_phase(
         return Phase.RUNNING.value
     if records and all(map(_has_succeeded, records)):
         return Phase.COMPLETED.value
-    leader = table.records.get(0)
-    if leader is not None and leader.state.serving and leader.generation == table.generation:
+    if _is_led(table):
         return Phase.RUNNING.value
     again = any(record.restarts for record in records)
     return Phase.RESTARTING.value if again else Phase.FORMING.value
+
+
+def _is_led(table: MembershipTable) -> bool:
+    """Whether rank 0 runs in the newest generation, or has done its part of a job there."""
+    leader = table.records.get(0)
+    if leader is None or leader.generation != table.generation:
+        return False
+    return leader.state.serving or _has_succeeded(leader)
+
+
+def _have_all_left(records: Collection[Record]) -> bool:
+    return bool(records) and all(record.has_left for record in records)
+
+
+def _find_end(records: Collection[Record]) -> str:
+    """The phase of a Unit that every rank has left. Unless somebody was asked to stop, something went wrong,
+    and with ``UNIT_RESTART=recreate`` the platform is to rebuild the containers.
+    """
+    if all(map(_has_succeeded, records)):
+        return Phase.COMPLETED.value
+    if any(record.stop_requested for record in records):
+        return DRAINED
+    recreated = all(_has_setting(record, "UNIT_RESTART=recreate") for record in records)
+    return Phase.RESTARTING.value if recreated else Phase.FAILED.value
 
 
 def _has_left(table: MembershipTable, instance: dict[str, Any]) -> bool:
@@ -150,9 +182,15 @@ def _has_left(table: MembershipTable, instance: dict[str, Any]) -> bool:
 
 
 def _has_succeeded(record: Record) -> bool:
-    """Whether its part of a job is done; a service that exits with 0 has failed."""
-    job = "UNIT_MODE=job" in record.fingerprint.split()
-    return job and record.state is InstanceState.EXITED and record.exit_code == 0
+    """Whether its part of a job is done. A service that exits with 0 has failed, and a job that exits in a
+    drain was told to.
+    """
+    ended_well = record.state is InstanceState.EXITED and record.exit_code == 0 and not record.draining
+    return ended_well and _has_setting(record, "UNIT_MODE=job")
+
+
+def _has_setting(record: Record, setting: str) -> bool:
+    return setting in record.fingerprint.split()
 
 
 def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[str, Any]:
@@ -177,36 +215,72 @@ def _describe_record(table: MembershipTable, rank: int, lease: float) -> dict[st
 
 
 def _list_conditions(
-    instances: Sequence[dict[str, Any]], leader: Record | None, phase: str, *, ready: bool
+    table: MembershipTable, instances: Sequence[dict[str, Any]], phase: str, *, ready: bool
 ) -> list[Condition]:
-    absent = [text for one in instances if (text := _describe_absence(one))]
+    leader = table.records.get(0)
+    absent = [text for one in instances if (text := _describe_absence(table, one))]
     return [
-        _judge_readiness(instances, absent, leader, phase, ready=ready),
+        make_condition("Ready", TRUE, "Serving", SERVING, None)
+        if ready
+        else _explain_phase(table, instances, absent, phase),
         judge_presence(absent),
         _judge_health(leader),
         judge_answering_store(),
     ]
 
 
-def _judge_readiness(
-    instances: Sequence[dict[str, Any]], absent: list[str], leader: Record | None, phase: str, *, ready: bool
+def _explain_phase(
+    table: MembershipTable, instances: Sequence[dict[str, Any]], absent: list[str], phase: str
 ) -> Condition:
-    if ready:
-        return make_condition("Ready", TRUE, "Serving", SERVING, None)
+    """Why the Unit does not serve, and since when, as far as the store tells."""
+    leader, since = table.records.get(0), _find_since(table, phase)
     if phase == SILENT:
         silent = min(one["lease_seconds"] for one in instances if one["state"] == InstanceState.LOST)
-        return make_condition(
-            "Ready", FALSE, "Silent", f"no rank has sent a heartbeat for {format_age(silent)}", None
-        )
+        message = f"no rank has sent a heartbeat for {format_age(silent)}"
+        return make_condition("Ready", FALSE, "Silent", message, since)
+    if phase == Phase.FAILED and any(record.budget_exhausted for record in table.records.values()):
+        return make_condition("Ready", FALSE, "RestartBudgetSpent", _describe_spent_budget(table), since)
     down = [
-        f"rank {one['rank']} is {one['state']}"
+        describe_rank_state(one["rank"], InstanceState(one["state"]), one["exit_code"])
         for one in instances
-        if one["state"] not in ("running", "healthy") and not _describe_absence(one)
+        if one["state"] not in ("running", "healthy") and not _describe_absence(table, one)
     ]
     problem = _describe_health(leader)
-    if phase == Phase.RUNNING and problem and not (absent or down):
-        return make_condition("Ready", FALSE, LOADING, problem, None)
-    return make_condition("Ready", FALSE, phase.capitalize(), ", ".join([*absent, *down]) or phase, None)
+    if leader and phase == Phase.RUNNING and problem and not (absent or down):
+        return make_condition("Ready", FALSE, LOADING, problem, leader.failed_check_since or None)
+    message = ", ".join([*shorten_list(absent), *shorten_list(down)]) or phase
+    if phase == Phase.RESTARTING and _have_all_left(table.records.values()):
+        message += "; the platform is to rebuild the containers (UNIT_RESTART=recreate)"
+    return make_condition("Ready", FALSE, phase.capitalize(), message, since)
+
+
+def _describe_spent_budget(table: MembershipTable) -> str:
+    failure = find_last_failure(table.failure)
+    last = f"; last: {failure.detail}" if failure else ""
+    return f"the restart budget is spent (UNIT_MAX_RESTARTS){last}"
+
+
+def _find_since(table: MembershipTable, phase: str) -> float | None:
+    """Since when the Unit is in this phase, in seconds since the epoch; None if the store cannot tell."""
+    records, failure = table.records.values(), table.failure
+    if _have_all_left(records):
+        return table.now - min(table.ages.values(), default=0.0)
+    gave_up = [
+        table.ages.get(one.rank, 0.0) for one in records if one.budget_exhausted and one.has_left
+    ]  # the others wait for them
+    if gave_up:
+        return table.now - max(gave_up)
+    match phase:
+        case Phase.RESTARTING | Phase.FAILED if failure and failure.generation == table.generation - 1:
+            return failure.at  # an older one is not what the ranks wait for now
+        case Phase.FORMING if table.age is not None and not any(map(_has_started, records)):
+            return table.now - table.age
+    return None
+
+
+def _has_started(record: Record) -> bool:
+    """Whether it, or an earlier holder of its rank, has ever started in a generation."""
+    return bool(record.gang or record.predecessor_generation or record.generation > 1)
 
 
 def _judge_health(leader: Record | None) -> Condition:
@@ -231,10 +305,10 @@ def _describe_health(leader: Record | None) -> str:
     return "" if leader.state is InstanceState.HEALTHY else "the workload of rank 0 is not healthy yet"
 
 
-def _describe_absence(one: dict[str, Any]) -> str:
+def _describe_absence(table: MembershipTable, one: dict[str, Any]) -> str:
     """How a rank is missing, in the words of the agents; empty if it is there."""
     if one["incarnation"] is None:
-        return NEVER_JOINED.format(one["rank"])
+        return (FOREIGN if one["rank"] in table.foreign else NEVER_JOINED).format(one["rank"])
     if one["state"] != InstanceState.LOST or one["lease_seconds"] is None:
         return ""
     return LOST_FOR.format(f"rank {one['rank']} ({one['ip']})", format_age(one["lease_seconds"]))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 OK, NOT_HERE, UNAVAILABLE = 200, 404, 503
 NEVER_JOINED = "rank {} never joined"
+FOREIGN = "rank {} has another UNIT_SECRET"
 LOST_FOR = "{} lost for {}"
 
 
@@ -55,6 +56,8 @@ def _check_workload(state: State) -> ProbeCheck:
     me = state.me
     serving = state.in_gang and me.state.serving and state.generation == me.generation
     why = f"the workload of rank {me.rank} is not up: {me.state}"
+    if me.state is InstanceState.EXITED:
+        why = f"the workload of rank {me.rank} {describe_end(me.exit_code)}"
     if state.loads_keepers:
         why = f"the workload of rank {me.rank} is not up: {describe_loading(state)}"
     if me.pause is not None and is_paused(state):
@@ -77,14 +80,14 @@ def _check_ranks(state: State) -> ProbeCheck:
         if rank == state.config.rank:
             continue
         if peer is None or not peer.state.serving or peer.generation != state.me.generation:
-            down.append(describe_absence(state, rank) or f"rank {rank} is {find_shown_state(state, rank)}")
+            down.append(describe_absence(state, rank) or _describe_peer(state, rank))
         elif peer.stop_requested:
             down.append(f"rank {rank} was asked to stop")
     return ProbeCheck("ranks", not down, ", ".join(down))
 
 
 def _check_leases(state: State) -> ProbeCheck:
-    """No member is lost, as far as I can judge; an outage of the store alone is no reason."""
+    """No member is lost, as far as I can judge; an outage of the store alone does not count."""
     against = {**state.peers.readiness_doubts, **state.peers.presumed_lost}
     late = [peer for peer in judged_members(state) if seconds_late(state, peer)]
     leases, known_alive = state.store.leases, state.peers.known_alive_at
@@ -166,9 +169,24 @@ def describe_absence(state: State, rank: int) -> str:
     """How a rank is missing, in the same words everywhere; empty if its agent is there."""
     record = state.me if rank == state.config.rank else state.store.records.get(rank)
     if record is None:
-        return NEVER_JOINED.format(rank)
+        return (FOREIGN if rank in state.store.unverified_ranks else NEVER_JOINED).format(rank)
     late = 0.0 if rank == state.config.rank else seconds_late(state, record)
     return LOST_FOR.format(describe_rank(state, rank), format_age(state.config.lease + late)) if late else ""
+
+
+def _describe_peer(state: State, rank: int) -> str:
+    record = state.store.records.get(rank)
+    return describe_rank_state(rank, find_shown_state(state, rank), record.exit_code if record else None)
+
+
+def describe_rank_state(rank: int, shown: InstanceState, exit_code: int | None) -> str:
+    """What a rank does, as a clause; how its workload ended if it has."""
+    return f"rank {rank} {describe_end(exit_code) if shown is InstanceState.EXITED else f'is {shown}'}"
+
+
+def describe_end(exit_code: int | None) -> str:
+    """That a workload has exited, with its exit code if it is known."""
+    return "has exited" if exit_code is None else f"has exited with code {exit_code}"
 
 
 def find_shown_state(state: State, rank: int) -> InstanceState:

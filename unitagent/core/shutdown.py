@@ -167,8 +167,8 @@ def _leader_stopped(state: State) -> bool:
 
 def stop_alone(state: State) -> Result:
     """Without guard an instance other than rank 0 stops alone, unless rank 0 turns out to stop, too.
-    After an operator's order rank 0 does, though it may have yet to hear of it. Without the store its own
-    word tells: it drains, as far as I can know, if it answers that the Unit does not serve.
+    After an operator's order rank 0 stops, too, though it may have yet to hear of it. Without the store its
+    own answer decides: if it reports that the Unit does not serve, I take it to be draining.
     """
     stops_alone = state.shutdown.stop_requested and not state.shutdown.draining and not state.ends_whole_unit
     if not stops_alone or not state.up or state.workload.phase is WorkloadPhase.STOPPING:

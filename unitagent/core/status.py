@@ -8,6 +8,7 @@ from typing import Any
 
 from unitagent.core import probe_answers
 from unitagent.core.keepers import list_unready
+from unitagent.core.leases import NEVER
 from unitagent.core.members import reported_lost
 from unitagent.core.model import (
     Failure,
@@ -228,14 +229,18 @@ def _find_instance_state(
 
 
 def _seconds_since_sign(state: State, rank: int) -> float | None:
-    """Seconds since the rank's last sign of life; for myself, since the store last answered."""
+    """Seconds since the rank's last sign of life, a heartbeat or an answer; for myself, since the store last
+    answered, or none while it is away.
+    """
     if rank != state.config.rank:
-        record = state.store.records.get(rank)
-        return (
-            None if record is None else state.store.leases.seconds_since_beat(record.incarnation, state.now)
-        )
-    return (
-        None
-        if state.store.leases.last_reply_at is None
-        else max(0.0, state.now - state.store.leases.last_reply_at)
-    )
+        return _seconds_since_peer(state, rank)
+    last = state.store.leases.last_reply_at
+    return None if last is None else max(0.0, state.now - last) if state.connected else 0.0
+
+
+def _seconds_since_peer(state: State, rank: int) -> float | None:
+    record = state.store.records.get(rank)
+    if record is None:
+        return None
+    beaten = state.store.leases.seconds_since_beat(record.incarnation, state.now)
+    return beaten and min(beaten, state.now - state.peers.known_alive_at.get(record.incarnation, NEVER))

@@ -66,8 +66,10 @@ def _describe_phase(status: Mapping[str, Any], ready: Mapping[str, Any], now: fl
     age = "" if ready["since"] is None else f" for {format_age(now - ready['since'])}"
     if status["ready"]:
         return f"ready{age}"
-    if phase in ("completed", "drained", "draining"):
-        return f"{ready['message']}{age}" if phase == "draining" else phase
+    if phase in ("completed", "drained"):
+        return f"{phase}{age.replace(' for', '', 1)}{' ago' if age else ''}"
+    if phase == "draining":
+        return f"{ready['message']}{age}"
     if phase == "running":
         begin = f"loading{age}, waiting for " if ready["reason"] == LOADING else f"not ready{age}: "
         return begin + str(ready["message"])

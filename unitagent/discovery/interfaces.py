@@ -89,7 +89,7 @@ class NetworkInterfaces:
         return "; ".join(map(str, self.interfaces)) or "none"
 
     def find_by_name(self, name: str) -> NetworkInterface | None:
-        """Find an interface by its name, or by another one of it."""
+        """Find an interface by its name, or by one of its alternative names."""
         return next(
             (interface for interface in self.interfaces if name in (interface.name, *interface.others)), None
         )
@@ -101,7 +101,7 @@ def choose_address(
     """Choose interface and address, or say in a few words why there is none (yet).
 
     Args:
-        interfaces: what the kernel tells.
+        interfaces: what the kernel reports.
         ifname: the interface that was asked for.
         rank_ip: the address that was asked for, on whichever interface.
         settled: interfaces have had a moment to come up, so that another choice than the first will do.
@@ -114,13 +114,13 @@ def choose_address(
         return (
             first
             if isinstance(first, InstanceAddress) or not settled
-            else _link_local(interfaces, ifname) or first
+            else _choose_link_local(interfaces, ifname) or first
         )
     return _choose_usual(interfaces, settled=settled)
 
 
 def _choose_usual(interfaces: NetworkInterfaces, *, settled: bool) -> InstanceAddress | str:
-    """Take the first of the usual interfaces, or once they are settled the first that is of use."""
+    """Choose the first of the usual interfaces; once they are settled, the first that is usable."""
     passed: list[str] = []
     for name in _list_candidates(interfaces):
         choice = _choose_on_interface(interfaces, name)
@@ -152,9 +152,9 @@ def _choose_on_interface(interfaces: NetworkInterfaces, name: str) -> InstanceAd
     )
 
 
-def _link_local(interfaces: NetworkInterfaces, name: str) -> InstanceAddress | None:
+def _choose_link_local(interfaces: NetworkInterfaces, name: str) -> InstanceAddress | None:
     """Choose a link-local IPv4 address, as a direct cable has it. Those of IPv6 mean nothing without the
-    name of an interface, which is another one on each machine.
+    name of an interface, which differs between machines.
     """
     interface = interfaces.find_by_name(name)
     if interface is None or not interface.running:

@@ -40,7 +40,7 @@ async def find_instance_address(
         ifname: the requested interface; without one, the first usable one of net0, eth1, the default route's,
             and the only usable one.
         rank_ip: the requested address; without one, the interface's first usable one, IPv4 before IPv6.
-        wait: seconds that an interface or address may take to come up.
+        wait: seconds that an interface or address may take to come up; ``agent.startup`` allows 60.
         on_wait: called with the reason for waiting (when it changes, and every few seconds), and with a
             notice if a second choice is made.
 
@@ -111,7 +111,7 @@ def _find_own_name(ifname: str) -> str | None:
     """Return the name by which libraries know an interface, given any of its names; None if there is none."""
     try:
         return socket.if_indextoname(socket.if_nametoindex(ifname))
-    except OSError:  # so says the C library of a long name, too
+    except OSError:  # also raised for an alternative name that is longer than the C library allows
         interfaces = _read_interfaces()
         interface = None if isinstance(interfaces, str) else interfaces.find_by_name(ifname)
         return interface.name if interface is not None else None

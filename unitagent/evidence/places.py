@@ -39,7 +39,7 @@ class Place:
         key: equal for two processes that do the same.
         words: for people, after "is": ``in read_model (train.py:12), open of /models/x``.
         waits: it waits for other ranks.
-        halted: it is stopped or stuck in the kernel, whatever its code does.
+        halted: it is suspended or stuck in the kernel, whatever its code does.
 
     """
 
@@ -73,7 +73,7 @@ def find_place(seen: ProcessSnapshot, stacks: Sequence[ThreadStack]) -> Place:
     role, pid, state = _name_role(seen, frames), seen.process.pid, seen.process.state
     at, key, waits = _locate(frames) if frames else _locate_by_kernel(seen)
     if state in _STOPPED:
-        return Place(pid, role, "stopped", f"stopped (state {state}) {at}", halted=True)
+        return Place(pid, role, "suspended", f"suspended (state {state}) {at}", halted=True)
     if state in _STUCK:
         where = f"stuck in the kernel (state D) {at}{_add_call(seen)}"
         return Place(pid, role, f"stuck {key}", where, halted=True)

@@ -36,6 +36,8 @@ _STAND_INS = {
     "UNIT_RANK_IPS": "this instance's address stands in for the other ranks' addresses",
     "PET_MASTER_PORT": "MASTER_PORT, for torchrun",
 }
+_DEFAULT = "the default for frameworks"
+_DEFAULTS = {"NCCL_SOCKET_IFNAME": f"{_DEFAULT}; with = first, NCCL matches the whole name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ def _explain_origin(name: str, launch: Launch, resolved: Resolved) -> str:
         return "UNIT_RDMA=auto: the RDMA port of the interface"
     if name in resolved.sources:
         return _explain_setting(name, resolved)
-    return "the default for frameworks"
+    return _DEFAULTS.get(name, _DEFAULT)
 
 
 def _explain_setting(name: str, resolved: Resolved) -> str:

@@ -42,6 +42,7 @@ _COLUMNS = [
     Column("last failure", spare=1),
 ]
 _PHASE = 2  # the column that is coloured
+_EXPLAINED = 10  # Units
 
 
 def show_units(settings: Settings, namespace: argparse.Namespace) -> int:
@@ -59,28 +60,32 @@ def show_units(settings: Settings, namespace: argparse.Namespace) -> int:
 async def _load_units(settings: Settings, keys: Keyring) -> list[dict[str, Any]]:
     """Load what is known of each Unit, worst first."""
     url = await asyncio.to_thread(find_store_url, settings, keys)
-    registry = Registry(url, timeout=_ASK, keys=keys, warn=print_warning)
+    registry = Registry(url, timeout=_ASK, keys=keys, warn=_warn)
     try:
         listed = (await registry.read()).units
     finally:
         await registry.close()
     turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def load(row: RegistryRecord) -> dict[str, Any]:
+    async def load(row: RegistryRecord) -> dict[str, Any] | None:
         async with turns:
             return await _load_unit(url, row, keys)
 
-    units = await asyncio.gather(*map(load, listed.values()))
+    units = [one for one in await asyncio.gather(*map(load, listed.values())) if one is not None]
     return sorted(units, key=lambda one: (_WORST_FIRST.index(one["severity"]), one["unit"]))
 
 
-async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) -> dict[str, Any]:
+async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) -> dict[str, Any] | None:
+    """Load what is known of one Unit; None if its records have expired, which its line may outlive."""
     name = row.entry.unit
-    store = RedisStore(name, url, timeout=_ASK, keys=keys, warn=print_warning)
+    store = RedisStore(name, url, timeout=_ASK, keys=keys, warn=_warn)
     try:
-        seen = status_from_store(name, await store.read(), row.entry.lease)
+        snapshot = await store.read()
     finally:
         await store.close()
+    if not (snapshot.records or snapshot.unlike):
+        return None
+    seen = status_from_store(name, snapshot, row.entry.lease)
     summary = summarize(seen, time.time())
     return {
         "unit": name,
@@ -97,13 +102,25 @@ async def _load_unit(url: LocationSource, row: RegistryRecord, keys: Keyring) ->
 
 
 def format_units(units: list[dict[str, Any]], now: float, style: Style) -> str:
-    """Format the table; on a narrow terminal it loses the service, then the last failure."""
+    """Format the table; on a narrow terminal it loses the service, then the last failure. Below it the worst
+    Units say what is wrong.
+    """
     units = escape_json_value(units)
 
     def paint(row: int, column: int, text: str) -> str:
         return style.paint(text, units[row]["severity"]) if column == _PHASE else text
 
-    return "\n".join(format_columns(_COLUMNS, [_make_row(one, now) for one in units], style, paint))
+    lines = format_columns(_COLUMNS, [_make_row(one, now) for one in units], style, paint)
+    troubled = [one for one in units if one["severity"] in (BAD, BUSY)]
+    for one in troubled[:_EXPLAINED]:
+        lines += style.wrap(f"{one['unit']}: {one['message']}")
+    if len(troubled) > _EXPLAINED:
+        lines.append(f"and {len(troubled) - _EXPLAINED} more; `unitagent status --unit NAME` says why")
+    return "\n".join(lines)
+
+
+def _warn(text: str) -> None:
+    print_warning(f"warning: {text}")
 
 
 def _make_row(one: dict[str, Any], now: float) -> list[str]:

@@ -32,7 +32,7 @@ def send_probe(path: str, host: str, port: int, timeout: float) -> tuple[bool, s
     try:
         answer = _fetch_answer(path, host, port, timeout)
     except OSError as error:
-        return False, f"no answer from {there}: {error or type(error).__name__}"
+        return False, f"no answer from {there}: {error.strerror or error or type(error).__name__}"
     head, _, body = answer.partition(b"\r\n\r\n")
     protocol, status, *_ = [*head.split(b"\r\n", 1)[0].split(), b"", b""]
     if not protocol.startswith(b"HTTP/"):

@@ -43,7 +43,8 @@ def format_table(
     lines = style.wrap(f"Unit {status['unit']}: {summary['message']}", "", summary["severity"])
     lines += style.wrap(", ".join(summary["details"]), "  ") if summary["details"] else []
     due = beat_due if status["store"]["connected"] else float("inf")
-    lines += _format_instances(status["instances"], due, style)
+    strangers = (status.get("secrets") or {}).get("strangers") or ()
+    lines += _format_instances(status["instances"], strangers, due, style)
     for note in _list_notes(status, now):
         lines += style.wrap(note)
     lines += [f"  | {escape_line(line)}" for line in output]
@@ -65,9 +66,13 @@ def _list_notes(status: dict[str, Any], now: float) -> Iterator[str]:
     yield from _format_past("last failure", status["failure"], now)
 
 
-def _format_instances(instances: Sequence[dict[str, Any]], due: float, style: Style) -> list[str]:
+def _format_instances(
+    instances: Sequence[dict[str, Any]], strangers: Sequence[int], due: float, style: Style
+) -> list[str]:
     states = ["missing" if one["incarnation"] is None else one["state"] for one in instances]
     rows = [_make_row(one, state, due) for one, state in zip(instances, states, strict=True)]
+    for rank in (one for one in strangers if one < len(rows)):
+        rows[rank][-1] = "has another UNIT_SECRET"
 
     def paint(row: int, column: int, text: str) -> str:
         return style.paint(text, _SEVERITIES.get(states[row], "busy")) if column == _STATE else text
@@ -122,6 +127,8 @@ def _format_secrets(secrets: dict[str, Any] | None) -> list[str]:
     if secrets is None or (secrets["accepted"] == 1 and secrets["differing"] == []):
         return []
     strangers = secrets.get("strangers", [])
+    if secrets["accepted"] == 1 and strangers and secrets["differing"] in (None, strangers):
+        return [_describe_wrong_secret(strangers)]
     text = _describe_differing(secrets["differing"], strangers)
     return [
         f"secrets accepted: {secrets['accepted']}; {clause}"
@@ -141,6 +148,15 @@ def _describe_differing(others: list[int] | None, strangers: list[int]) -> str:
         f"{format_ranks(between)} {'have' if len(between) > 1 else 'has'} different secrets"
         if between
         else ""
+    )
+
+
+def _describe_wrong_secret(strangers: list[int]) -> str:
+    """Describe what to do about ranks with another secret, though none is being changed."""
+    have = "have" if len(strangers) > 1 else "has"
+    return (
+        f"{format_ranks(strangers)} {have} another UNIT_SECRET and cannot join the next barrier: all ranks "
+        "need the same; while it is changed, UNIT_SECRET_FILE has the old one and the new one"
     )
 
 

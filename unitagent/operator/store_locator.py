@@ -40,8 +40,12 @@ def ask_own_agent(settings: Settings, keys: Keyring) -> dict[str, Any] | None:
     return agent_client.fetch_status(settings.unit, settings.http_host, port, keys)
 
 
-def ask_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> dict[str, Any]:
+def ask_agent_instead(
+    settings: Settings, keys: Keyring, error: StoreError, *, shown: bool = False
+) -> dict[str, Any]:
     """Return the status of the agent in this container after this error of the store, and say so. Blocks.
+
+    ``shown``: the caller shows the status; what to do is not said twice then.
 
     Raises:
         StoreError: no agent of the Unit answers here; it says what to do.
@@ -53,7 +57,8 @@ def ask_agent_instead(settings: Settings, keys: Keyring, error: StoreError) -> d
         seen = None
     if seen is None or seen.get("unit") != settings.unit:
         raise StoreError(str(error), _ASK_AGENT) from error
-    print_warning(f"warning: {error}; this is what the Unit's agents know")
+    told = shown and bool(error.remedy) and error.remedy in str(seen.get("conditions"))
+    print_warning(f"warning: {error.what if told else error}; this is what the Unit's agents know")
     return seen
 
 

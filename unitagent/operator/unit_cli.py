@@ -143,7 +143,7 @@ async def load_status(settings: Settings, keys: Keyring) -> tuple[dict[str, Any]
         output = await store.read_output(failure["generation"]) if failure else None
     except StoreError as error:
         if seen is None:
-            seen = await asyncio.to_thread(ask_agent_instead, settings, keys, error)
+            seen = await asyncio.to_thread(ask_agent_instead, settings, keys, error, shown=True)
         return seen, []
     finally:
         await store.close()

@@ -84,6 +84,11 @@ class ProbeSpec(Struct, frozen=True, kw_only=True):
     words: str = ""
     target: str = ""
 
+    @property
+    def starting_interval(self) -> float:
+        """Seconds between two questions until the workload is healthy."""
+        return min(STARTING_INTERVAL, self.interval) if self.eager else self.interval
+
 
 class FailedProbe(Struct, frozen=True):
     """A check that failed, whose answer is overdue, or that passed after one that failed.
@@ -200,11 +205,10 @@ class HealthProbe:
         )
 
     async def _wait_until_healthy(self, question: ProbeSpec) -> None:
-        pause = min(STARTING_INTERVAL, question.interval) if question.eager else question.interval
         good = 0
         while good < question.successes:
             if good or self.detail != "not asked yet":
-                await asyncio.sleep(pause)
+                await asyncio.sleep(question.starting_interval)
             with self._report_silence(question):
                 good = 0 if await self._run_check(question) else good + 1
 

@@ -224,7 +224,7 @@ class Settings:
         "COMM_IFNAME",
         INTERFACE,
         "network interface for inter-node traffic",
-        known="net0, eth1, default route's, or the only usable one",
+        known="the first usable of net0, eth1 and the default route's, else the only one",
     )
     rank_ip: str | None = _network(
         "RANK_IP", ADDRESS, "this instance's address", known="first usable address of the interface"
@@ -359,7 +359,7 @@ class Settings:
         known="by framework",
     )
     health_interval: float = _workload(
-        "UNIT_HEALTH_INTERVAL_SECONDS", PERIOD, "interval between health checks", default="5"
+        "UNIT_HEALTH_INTERVAL_SECONDS", PERIOD, "interval between health checks once healthy", default="5"
     )
     health_timeout: float = _workload(
         "UNIT_HEALTH_TIMEOUT_SECONDS", PERIOD, "longest wait for an answer to a health check", default="30"

@@ -1,4 +1,5 @@
--- Rank 0 of a Unit publishes the endpoint of its traffic, or withdraws it.
+-- Rank 0 of a Unit publishes the endpoint of its traffic, or withdraws it. Its last line, which stays, has a lease of 0:
+-- it blocks nobody.
 -- KEYS: units (hash: unit -> "<at> <lease> <generation> <incarnation> <entry>", milliseconds of this server).
 local units = KEYS[1]
 local unit, me, generation, lease, entry, tidy = unpack(ARGV)
@@ -26,7 +27,7 @@ if entry == '' then
   return now
 end
 -- A former rank 0 that wakes up does not overwrite the one that replaced it.
-if holder ~= me and born > tonumber(generation) and now - at <= lasts then return now end
+if holder ~= me and (lease == '0' or born > tonumber(generation) and now - at < lasts) then return now end
 redis.call('HSET', units, unit,
   string.format('%.0f %s %s %s %s', now, lease, generation, me, entry))
 if tidy == '1' then

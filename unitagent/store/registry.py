@@ -73,13 +73,15 @@ class Registry:
         """The edition of the keys that lines are signed with; another one after each change."""
         return self._keys.edition
 
-    async def announce_endpoint(self, entry: Endpoint, *, first: bool = False) -> None:
-        """Publish an endpoint; the ``first`` time also remove rows that are older than a day."""
+    async def announce_endpoint(self, entry: Endpoint, *, first: bool = False, last: bool = False) -> None:
+        """Publish an endpoint; the ``first`` time also remove rows that are older than a day. The ``last``
+        time only overwrite a row of the same agent, and let any other replace it at once.
+        """
         if self._ahead is None:
             self._set_clock(await self._connection.execute_operation(_read_server_clock))
         entry = replace(entry, at=int((time.monotonic() + (self._ahead or 0.0)) * 1000))
         text = sign_value(self._keys, SealKind.ENTRY, entry.unit, msgspec.json.encode(entry))
-        lasts = int(entry.lease * 1000)
+        lasts = 0 if last else int(entry.lease * 1000)
         words = (entry.unit, entry.incarnation, entry.generation, lasts, text, int(first))
         self._set_clock(
             await self._connection.execute_operation(lambda connection: _run_announce(connection, words))

@@ -94,7 +94,9 @@ class StoreConnection:
             await self._drop_connection(connection)
 
     async def _try_once(self, work: Callable[[AbstractConnection], Awaitable[T]]) -> T:
-        """Run on the connection, or on a new one while another attempt has it; the first done keeps its."""
+        """Run on the connection, or on a new one while another attempt uses it. The attempt that ends first
+        keeps its connection.
+        """
         connection, self._connection = self._connection, None
         try:
             if connection is None:
@@ -215,7 +217,7 @@ class _RateLimited:
             self._due = self._loop.call_at(free, self._call_now)
 
     def close(self) -> None:
-        """Call no more."""
+        """Cancel the call that is due."""
         if self._due is not None:
             self._due.cancel()
 

@@ -117,7 +117,7 @@ def _is_of_workload(pid: int) -> bool:
 def _add_relatives(
     marked: Collection[procfs.Process], processes: Mapping[int, procfs.Process], spared: Collection[int]
 ) -> list[procfs.Process]:
-    """Return the living ones of these, of their descendants and of their process groups."""
+    """Return these processes, their descendants and their process groups, as far as they live."""
     groups = {process.group for process in marked} - {os.getpgrp(), 0}
     kin = {process.pid: process for process in marked}
     for process in marked:

@@ -49,6 +49,9 @@ class Reaper:
     Attributes:
         services: pids of living service children; they and their descendants are never stopped with the
             workload.
+        forking: those of them whose forks are services as well, and our children before they are announced:
+            the gates of warm starts. Such a fork is recognized by the process group that it shares with its
+            gate.
         kept: those of them that belong to the keeper (:mod:`keeper`), which the watchdog does not spare.
         kept_by: whether a child that nobody here has started was left behind by the keeper.
         orphans_reaped: how many orphans have been reaped so far.
@@ -60,6 +63,7 @@ class Reaper:
 
     def __init__(self) -> None:
         self.services: set[int] = set()
+        self.forking: set[int] = set()
         self.kept: set[int] = set()
         self.kept_by: Callable[[procfs.Process], bool] | None = None
         self.orphans_reaped = 0
@@ -85,22 +89,26 @@ class Reaper:
         self.reap_children()
 
     def close(self) -> None:
-        """Stop reaping; the last to handle signals in this loop."""
+        """Stop reaping. No signal is handled in this loop afterwards, so call this last."""
         asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)
         # A loop closes this socket before it gives it up: CPython prints an error for a signal in between.
         signal.set_wakeup_fd(-1)
         if self._soon is not None:
             self._soon.cancel()
 
-    def watch_child(self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False) -> None:
+    def watch_child(
+        self, pid: int, on_exit: Callable[[Exit], None], *, service: bool = False, forks: bool = False
+    ) -> None:
         """Call ``on_exit`` when this child ends.
 
         Must be called in the loop's thread, with no ``await`` since the child was spawned. A ``service``
-        child does not count as workload.
+        child does not count as workload; if it ``forks``, what it forks for us does not count either.
         """
         self._watched[pid] = on_exit
         if service:
             self.services.add(pid)
+        if forks:
+            self.forking.add(pid)
 
     def keep_child(self, pid: int) -> None:
         """Count this child as a service that belongs to the keeper."""
@@ -108,19 +116,24 @@ class Reaper:
         self.kept.add(pid)
 
     def list_services(self) -> frozenset[int]:
-        """Return the pids of all service children, with those that the keeper has left behind since. May be
-        called in a thread.
+        """Return the pids of all service children, with those that the keeper has left behind since, and
+        forks that were not announced yet. May be called in a thread.
         """
-        for pid in procfs.list_child_pids() - self.services if self.kept_by is not None else ():
+        unannounced = set()
+        adopts = self.forking or self.kept_by is not None
+        for pid in procfs.list_child_pids() - self.services if adopts else ():
             child = procfs.read_process(pid)
-            if child is not None and self.kept_by is not None and self.kept_by(child):
+            if child is not None and child.group in self.forking:
+                unannounced.add(pid)  # of this moment only: once it has a job, it is the workload
+            elif child is not None and self.kept_by is not None and self.kept_by(child):
                 self.keep_child(pid)
                 if procfs.read_process(pid) is None:  # it was reaped meanwhile; its pid may be another's soon
                     self._forget_child(pid)
-        return frozenset(self.services)
+        return frozenset(self.services | unannounced)
 
     def _forget_child(self, pid: int) -> None:
         self.services.discard(pid)
+        self.forking.discard(pid)
         self.kept.discard(pid)
 
     def list_kept_children(self) -> frozenset[int]:

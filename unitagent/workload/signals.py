@@ -3,11 +3,12 @@ terminal.
 
 SIGTERM and SIGINT ask this instance to stop, even if they were ignored or blocked when the agent was started:
 a shell without job control starts what it runs in the background with SIGINT ignored, and a platform that
-sends it means it. Every other signal that can be caught and does not mean "this
-program is broken" is forwarded (tini's list). A workload must not notice that an agent runs it: it starts
-with the signal mask and the ignored signals that the agent itself was started with. The terminal is lent to
-the workload's process group while it runs (``docker run -it``), if stdin is a terminal and our own group is
-in its foreground.
+sends it means it. One that was ignored stays so, because posix_spawn can reset a signal but not ignore one
+for the workload: all threads block it, and one waits for it (Linux keeps a blocked signal even if it is
+ignored). Every other signal that can be caught and does not mean "this program is broken" is forwarded
+(tini's list). A workload must not notice that an agent runs it: it starts with the signal mask and the
+ignored signals that the agent itself was started with. The terminal is lent to the workload's process group
+while it runs (``docker run -it``), if stdin is a terminal and our own group is in its foreground.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from msgspec import Struct
 from unitagent.workload import command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 STOP = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -64,19 +65,6 @@ class InheritedSignals(Struct, frozen=True):
         """Signals to reset to their default in a child, because we or Python ignore them."""
         return (_TERMINAL | BLOCKED) - self.ignored
 
-    @contextlib.contextmanager
-    def hand_down(self) -> Iterator[None]:
-        """Ignore, while a process is spawned, the stop signals that it inherits as ignored and that we act
-        on: posix_spawn can only reset a signal. One that comes in this moment is lost.
-        """
-        acted_on = {number: signal.signal(number, signal.SIG_IGN) for number in STOP & self.ignored}
-        try:
-            yield
-        finally:
-            for number, handler in acted_on.items():
-                signal.signal(number, handler)
-                signal.siginterrupt(number, False)
-
     def spawn_process(
         self, path: str, argv: Sequence[str], env: Mapping[str, str], actions: Sequence[tuple[Any, ...]]
     ) -> int:
@@ -88,16 +76,15 @@ class InheritedSignals(Struct, frozen=True):
 
         """
         try:
-            with self.hand_down():
-                return os.posix_spawn(
-                    path,
-                    list(argv),
-                    dict(env),
-                    file_actions=actions,
-                    setpgroup=0,
-                    setsigmask=self.mask,
-                    setsigdef=self.defaults,
-                )
+            return os.posix_spawn(
+                path,
+                list(argv),
+                dict(env),
+                file_actions=actions,
+                setpgroup=0,
+                setsigmask=self.mask,
+                setsigdef=self.defaults,
+            )
         except (OSError, ValueError) as error:
             raise command.explain_spawn_error(argv[0], error) from error
 
@@ -157,46 +144,59 @@ def _wake_loop() -> None:
 class _SignalThread(threading.Thread):
     """The thread that waits for the signals that all other threads block."""
 
-    def __init__(self, handler: _Handler) -> None:
+    def __init__(self, handlers: Mapping[int, _Handler]) -> None:
         super().__init__(name="signals", daemon=True)
-        self.handler = handler
+        self.handlers = handlers
 
     def run(self) -> None:
+        awaited = frozenset(self.handlers)
         while True:
-            number = signal.sigwaitinfo(BLOCKED).si_signo
-            self.handler(number, None)  # read now: it may have been replaced while waiting
+            number = signal.sigwaitinfo(awaited).si_signo
+            self.handlers[number](number, None)  # read now: they may have been replaced while waiting
 
 
 _threads: list[_SignalThread] = []
 
 
-def _handle_blocked(react: Callable[[int], object]) -> None:
-    """Call ``react`` in the running loop for each blocked signal that is sent to this process.
+def _handle_blocked(reactions: Mapping[int, Callable[[int], object]]) -> bool:
+    """Block these signals, and call the reaction in the running loop for each that is sent to this process;
+    return whether a thread is there to wait for them.
 
     They must be blocked before there is another thread, which would swallow them.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
-    handler = _Handler(asyncio.get_running_loop(), react)
+    signal.pthread_sigmask(signal.SIG_BLOCK, reactions)
+    loop = asyncio.get_running_loop()
+    handlers = {number: _Handler(loop, react) for number, react in reactions.items()}
     if _threads:
-        _threads[0].handler = handler
-        return
-    with contextlib.suppress(RuntimeError):  # no thread is available: these signals are lost
-        thread = _SignalThread(handler)
+        _threads[0].handlers = handlers
+        return True
+    thread = _SignalThread(handlers)
+    try:
         thread.start()
-        _threads.append(thread)
+    except RuntimeError:  # no thread is available
+        return False
+    _threads.append(thread)
+    return True
 
 
 def install_handlers(
     inherited: InheritedSignals, *, on_stop: Callable[[int], None], forward: Callable[[int], None]
-) -> None:
-    """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``."""
+) -> frozenset[int]:
+    """Handle all signals in the running loop: ``on_stop`` for SIGTERM and SIGINT, else ``forward``.
+
+    Return those that stay blocked from now on. Call this before there is another thread.
+    """
     for number in select_forwarded(inherited) - BLOCKED:
         handle_signal(number, forward)
-    _handle_blocked(forward)
-    for number in STOP:
+    ignored = STOP & inherited.ignored
+    is_awaited = _handle_blocked({one: on_stop if one in STOP else forward for one in BLOCKED | ignored})
+    blocked = BLOCKED | ignored if is_awaited else BLOCKED
+    for number in STOP - blocked:
         handle_signal(number, on_stop)
     for swallowed in _TERMINAL:
         signal.signal(swallowed, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP - blocked)
+    return blocked
 
 
 class Terminal:

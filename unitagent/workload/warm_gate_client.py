@@ -176,7 +176,7 @@ class Gate:
         finally:
             for handle in (*handles, *(end for _, end in pipes.values())):
                 os.close(handle)
-        self._reaper.watch_child(self.pid, self._on_exit, service=True)
+        self._reaper.watch_child(self.pid, self._on_exit, service=True, forks=True)
         self._link = mine
         mine.setblocking(False)
         asyncio.get_running_loop().add_reader(mine.fileno(), self._read_message)
