@@ -455,7 +455,7 @@ def explain_missing(state: State) -> str:
     )
     parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
-    parts += keepers.explain_keepers(state, there)
+    parts += keepers.explain_keepers(there)
     if not state.connected:
         parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:
