@@ -8,6 +8,7 @@ from tests.core.unit import Unit
 from unitagent.core.actions import Log
 from unitagent.core.barrier import explain_missing
 from unitagent.core.model import Record
+from unitagent.core.probe_answers import answer_readyz, describe_absence
 from unitagent.core.rank_ownership import wait_for_rank
 from unitagent.core.state import State
 
@@ -86,3 +87,10 @@ def test_a_newcomer_that_can_read_no_record_names_the_secret_and_not_the_store_s
 )
 def test_who_signs_with_another_secret_is_told_apart(foreign: set[int], sentence: str) -> None:
     assert explain_missing(alone(4).with_store(unverified_ranks=frozenset(foreign))) == sentence
+
+
+def test_a_rank_with_another_secret_is_told_apart_by_probes_and_conditions() -> None:
+    state = alone(2).with_store(unverified_ranks=frozenset({1}))
+    said = "rank 1 has another UNIT_SECRET"
+    assert {check.name: check.reason for check in answer_readyz(state).checks}["ranks"] == said
+    assert describe_absence(state, 1) == said
