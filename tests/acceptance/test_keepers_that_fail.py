@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.kept import Start, make_start
+from tests.acceptance.kept import Start, is_pid_alive, make_start
 from tests.acceptance.local import unitagent
 from tests.waiting import DEADLINE, until
 
@@ -62,6 +63,18 @@ def test_a_keeper_that_leaves_its_place_is_told_to_stay(start: Start) -> None:
     assert "its keeper exited with code 0, and has to stay in the foreground" in unit.read_output()
 
 
+def test_what_a_keeper_leaves_without_any_mark_ends_with_the_agent(start: Start, tmp_path: Path) -> None:
+    daemon = f"env -i setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >{tmp_path}/pid; exit"
+    unit = start(
+        size=1, UNIT_KEEPER=shell(f"trap '{daemon}' TERM; echo ready; while :; do sleep 0.1; done"), **READY
+    )
+    unit.ready()
+    unit.agents[0].send_signal(signal.SIGTERM)
+    assert unit.agents[0].wait(DEADLINE) == 0
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: not is_pid_alive(pid), "it has ended")
+
+
 def test_a_keeper_that_does_not_become_ready_is_explained(start: Start) -> None:
     unit = start(size=1, UNIT_KEEPER="sleep 1000", UNIT_KEEPER_READY="tcp:1")
     until(lambda: "the keeper is not ready 1" in unit.read_output(), "the log says why")
@@ -74,6 +87,23 @@ def test_a_keeper_that_does_not_become_ready_is_explained(start: Start) -> None:
 def test_a_line_counts_as_a_terminal_shows_it(start: Start, line: str) -> None:
     unit = start(size=1, UNIT_KEEPER=shell(f"printf '{line}'; sleep 1000"), **READY)
     assert unit.ready()["keeper"]["state"] == "ready"
+
+
+def test_a_port_that_another_program_has_is_no_sign(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        unit = start(size=1, UNIT_KEEPER="sleep 1000", UNIT_KEEPER_READY=f"tcp:{port}")
+        until(
+            lambda: f"port {port} was in use before the keeper started" in unit.read_output(), "it is named"
+        )
+        assert unit.status()["keeper"]["state"] == "loading"
+
+
+def test_a_search_that_takes_the_cube_of_a_line_holds_up_nothing(start: Start) -> None:
+    bar = r"for i in $(seq 900); do printf 'Loading weights: %d of 900 weights \r' $i; done"
+    keeper = shell(f"{bar}; echo; echo weights are loaded, all; sleep 1000")
+    unit = start(size=1, UNIT_KEEPER=keeper, UNIT_KEEPER_READY="log:.*weights.*loaded.*all")
+    assert unit.ready()["generation"] == 2
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.core.unit import Unit
+from unitagent.core.barrier import explain_missing
 from unitagent.core.events import KeeperStale, StopRequested
 from unitagent.core.model import OrderKind, Phase, Reason, Record
 from unitagent.core.status import build_status, find_phase
@@ -100,6 +101,20 @@ def test_a_replaced_machine_restarts_all_keepers_and_the_newcomer_waits_for_the_
     generation = unit.generations().pop()
     expected = [f"{rank} keep {generation - 1}" for rank in range(3)]
     assert sorted(unit.take()) == sorted(expected + [f"{rank} spawn {generation}" for rank in range(3)])
+    assert unit.ready() == {0, 1, 2}
+
+
+def test_keepers_that_make_way_for_a_newcomer_wait_for_no_heartbeat() -> None:
+    unit = _form(3, lease=60.0, heartbeat=20.0)
+    unit.slow_keepers = {0}
+    unit.kill(2)
+    unit.wait(30)
+    unit.create(2, netns="of 10.0.0.2")
+    unit.wait(1)
+    assert "0 end keeper 5" in unit.take(), "it sees the newcomer at once"
+    unit.finish_keeper(0)
+    unit.wait(1)
+    assert {one.split()[1] for one in unit.take()} >= {"keep", "spawn"}, "all see at once that it has ended"
     assert unit.ready() == {0, 1, 2}
 
 
@@ -224,6 +239,7 @@ def test_a_rank_without_a_keeper_is_named() -> None:
     unit.wait(8)
     assert unit.take() == []
     assert any("rank 1 without UNIT_KEEPER" in text for text in unit.said)
+    assert all("rank 1 without UNIT_KEEPER" in explain_missing(state) for state in unit.agents.values())
 
 
 def test_without_keepers_a_record_is_no_longer() -> None:

@@ -99,7 +99,11 @@ def test_the_workload_gets_the_variables_that_the_user_left_unset(
 def test_a_folder_that_cannot_be_made_is_named_and_the_workload_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found, warnings = resolve(tmp_path / "file" / "c"), list[str]()
-    make_cache_folders(found, choose_defaults(found, "lo", 3, warnings.append), warnings.append)
+    defaults = {**choose_defaults(found, "lo", 3, warnings.append), "NCCL_IB_HCA": "=mlx5_0"}
+    usable = make_cache_folders(found, defaults, warnings.append)
+    assert usable == {"NCCL_IB_HCA": "=mlx5_0"}, (
+        "a compiler that cannot write fails; the engine's own folder works"
+    )
     (warning,) = warnings
     assert warning.startswith(f"UNIT_CACHE_DIR='{tmp_path}/file/c' (environment): Not a directory: ")
 

@@ -116,6 +116,16 @@ def test_a_link_to_nothing_keeps_the_rest_of_its_folder_from_nothing(model: Path
     assert (warmer.progress.state, warmer.progress.read) == (WarmingState.DONE, 40 * MIB)
 
 
+def test_what_nobody_foresaw_is_reported(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_paths: object) -> None:
+        raise RecursionError("too deep")
+
+    monkeypatch.setattr(file_warmer, "find_files", fail)
+    warmer, sentences = warm([model])
+    assert warmer.progress.state is WarmingState.FAILED
+    assert "too deep" in sentences[0]
+
+
 def test_a_file_that_cannot_be_read_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: int) -> int:
         raise OSError(5, "Input/output error")

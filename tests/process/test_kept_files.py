@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -69,6 +70,48 @@ def test_a_long_list_is_shortened(tmp_path: Path) -> None:
     assert len(told) < 2000
 
 
+@pytest.mark.parametrize("loops", [False, True])
+def test_a_path_that_has_gone_counts_as_changed_and_hides_no_other_change(model: Path, loops: bool) -> None:
+    told: list[str] = []
+
+    async def watch() -> None:
+        watched = KeptFilesWatch([str(model / "part"), str(model / "b")], told.append)
+        await begin(watched)
+        watched.begin_use()
+        (model / "b").write_text("new weights")
+        (model / "part").rename(model / "old")
+        if loops:
+            (model / "part").symlink_to("part")
+        await watched.look()
+        watched.close()
+
+    (model / "b").touch()
+    asyncio.run(watch())
+    (change,) = told
+    assert f"{model}/b" in change
+    assert f"{model}/part/a" in change
+
+
+def test_a_look_that_fails_is_reported_once(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_paths: object, **_how: bool) -> Snapshot:
+        raise PermissionError(errno.EACCES, "Permission denied", "/models")
+
+    async def watch() -> None:
+        watched = KeptFilesWatch([str(model)], lambda _: None)
+        await begin(watched)
+        watched.begin_use()
+        monkeypatch.setattr(kept_files_watch, "take_snapshot", fail)
+        await watched.look()
+        await watched.look()
+        watched.close()
+
+    asyncio.run(watch())
+    (one,) = caplog.messages
+    assert one == "whether the keeper's files have changed is not known: Permission denied: /models"
+
+
 async def begin(watched: KeptFilesWatch) -> None:
     """Wait until the files were looked at for the first time."""
     while watched._before is None:  # noqa: ASYNC110 (it is a thread that changes it)
@@ -98,7 +141,7 @@ def test_a_file_server_that_hangs_holds_up_one_thread_and_no_restart(
 ) -> None:
     released, looks = threading.Event(), list[int]()
 
-    def hang(_paths: object) -> Snapshot:
+    def hang(_paths: object, **_how: bool) -> Snapshot:
         looks.append(1)
         if len(looks) > 1:
             released.wait()
@@ -127,7 +170,7 @@ def test_a_file_server_that_hangs_holds_up_one_thread_and_no_restart(
 def test_an_error_that_nobody_expects_is_no_change(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
 
-    def fail(_paths: object) -> Snapshot:
+    def fail(_paths: object, **_how: bool) -> Snapshot:
         raise RuntimeError("for a test")
 
     async def watch() -> None:

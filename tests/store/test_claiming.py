@@ -523,6 +523,35 @@ def test_a_holder_that_the_store_has_forgotten_keeps_its_rank_as_long_as_it_answ
     assert free[0] == 24 + 8  # a takeover after the first question that it did not answer
 
 
+@pytest.mark.parametrize("spare", [Spare.ANY, Spare.BEYOND, Spare.NONE])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, ""),
+        ({"revision": "v1"}, "ranks 0, 2 have UNIT_REVISION=v1, this spare has none"),
+        ({"size": 5}, "ranks 0, 2 have UNIT_SIZE=5, this spare has 3"),
+        (None, "no valid record of ranks 0, 2 (another UNIT_SECRET?)"),
+    ],
+)
+def test_a_spare_with_which_the_others_cannot_start_leaves_a_lost_rank_to_another(
+    spare: Spare, changes: dict[str, Any] | None, told: str
+) -> None:
+    search = RankSearch(SPARE, guard=True, timing=Timing.from_lease(5, 1), spare=spare, asks=False)
+    holders = {rank: holder(rank) for rank in range(SIZE)}
+    records = {} if changes is None else {rank: replace(one, **changes) for rank, one in holders.items()}
+    found = set[int | None]()
+    for now in range(30):
+        beats = {rank: Beat(one.incarnation, 1 if rank == 1 else now) for rank, one in holders.items()}
+        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, unit_age=99.0), now)
+        found.add(search.find_rank(None, now))
+    fits = not told or spare is Spare.NONE
+    assert found == ({None, 1} if fits else {None})
+    assert fits or search.explain().startswith(told)
+    for now in range(30, 60):  # all of them are gone
+        search.note_reply(Reply(holder="", generation=4, records=records, beats=beats, unit_age=99.0), now)
+    assert search.find_rank(None, now) == 0
+
+
 def test_a_forgotten_holder_with_a_longer_lease_than_mine_has_its_own_time_to_write_again(
     looks: Looks,
 ) -> None:

@@ -390,13 +390,13 @@ def _choose_captured() -> tuple[int, ...]:
 async def _make_launcher(resolved: Resolved, context: ProcessContext, membership: Membership) -> Launcher:
     address, me = membership.address, membership.me
     defaults = await asyncio.to_thread(choose_defaults, resolved, address.ifname, me.rank, _log.warning)
-    await asyncio.to_thread(make_cache_folders, resolved, defaults, _log.warning)
+    usable = await asyncio.to_thread(make_cache_folders, resolved, defaults, _log.warning)
     return Launcher(
         resolved,
         me.rank,
         (address.ifname, address.ip),
         leftovers.make_marker(me.incarnation),
-        defaults=defaults,
+        defaults=usable,
         command_checks=_make_command_checks(context),
     )
 

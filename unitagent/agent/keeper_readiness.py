@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from unitagent.probes.http_client import FetchError, FetchRequest, fetch_url
 from unitagent.setting_parsers import redact_url
 from unitagent.system.addresses import explain_unreachable
-from unitagent.system.safe_output import read_shown
+from unitagent.system.safe_output import drop_colours
+from unitagent.system.tcp_sockets import list_listeners
 from unitagent.system.working_directory import resolve_user_path
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _CHECK_TIMEOUT = 5.0  # seconds
 _OK = range(200, 300)
 _PAGE = 64 * 1024  # bytes
+_LINE = 1000  # characters of a line that are looked at: a search may take their square, and nothing else runs
 
 
 class KeeperReadiness:
@@ -44,6 +46,7 @@ class KeeperReadiness:
         self._seen = asyncio.Event()
         self._path = resolve_user_path(rest) if kind == "file" else ""
         self._before = _identify_file(self._path) if kind == "file" else None
+        self._listening = _list_listeners(int(rest)) if kind == "tcp" else frozenset()
         checks: dict[str, Callable[[], Awaitable[str]]] = {
             "log": self._await_line, "tcp": self._try_port, "file": self._look_for_file
         }  # fmt: skip
@@ -56,8 +59,13 @@ class KeeperReadiness:
         self.criterion = signs.get(kind, f"GET {redact_url(ready)} answers 2xx")
 
     def read_line(self, line: str) -> None:
-        """Take a line of the keeper's output, as it is and as a terminal would show it."""
-        if self._pattern is not None and any(map(self._pattern.search, (line, read_shown(line)))):
+        """Take a line of the keeper's output. A progress bar rewrites its line after each return: what it
+        overwrites are lines of their own. Colours may be a part of what is looked for, or in its way.
+        """
+        if self._pattern is None or self._seen.is_set():
+            return
+        pieces = (piece[:_LINE] for piece in line.rstrip("\r").split("\r"))
+        if any(self._pattern.search(text) for piece in pieces for text in {piece, drop_colours(piece)}):
             self._seen.set()
 
     async def explain_not_ready(self) -> str:
@@ -78,7 +86,9 @@ class KeeperReadiness:
         for host in ("127.0.0.1", self._ip):
             why = await explain_unreachable(host, int(self._rest), within=_CHECK_TIMEOUT)
             if not why:
-                return ""
+                now = await asyncio.to_thread(_list_listeners, int(self._rest))
+                older = bool(now) and now <= self._listening
+                return f"port {self._rest} was in use before the keeper started" if older else ""
         return why
 
     async def _look_for_file(self) -> str:
@@ -94,6 +104,11 @@ class KeeperReadiness:
         except FetchError as error:
             return f"GET {redact_url(self._url)}: {error}"
         return "" if page.code in _OK else f"GET {redact_url(self._url)} answers {page.code}"
+
+
+def _list_listeners(port: int) -> frozenset[str]:
+    """List the sockets that listen on a port, to distinguish the keeper's from another program's. Blocks."""
+    return frozenset(one.inode for one in list_listeners() if one.port == port)
 
 
 def _identify_file(path: str) -> tuple[int, int] | None:

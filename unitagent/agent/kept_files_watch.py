@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _INTERVAL = 2.0  # seconds between two looks
+_SHARE = 0.05  # of the time, at most, that looks may take
+_UNKNOWN = "whether the keeper's files have changed is not known"
 _LIMIT = 5.0  # seconds that a look may take; a file server that hangs must not keep a Unit from restarting
 
 
@@ -39,6 +42,7 @@ class KeptFilesWatch:
         self._paths, self._report = paths, report
         self._before: Snapshot | None = None
         self._is_used = self._has_reported = False
+        self._told = ""
         self._looking: asyncio.Future[Snapshot] | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -61,9 +65,12 @@ class KeptFilesWatch:
 
     async def _run(self) -> None:
         self._before = await self._take_snapshot()
+        took = 0.0
         while self._before is not None and not self._has_reported:
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(max(_INTERVAL, took / _SHARE))
+            began = time.monotonic()
             await self.look()
+            took = time.monotonic() - began
 
     async def _take_snapshot(self) -> Snapshot | None:
         try:
@@ -75,15 +82,17 @@ class KeptFilesWatch:
             why = f"{error.strerror}: {error.filename}"
         except Exception as error:  # noqa: BLE001 (a restart must not depend on it)
             why = f"internal error: {error!r}"
-        if self._before is None:
-            _log.warning("the keeper's files are not watched: %s", why)
+        what = "the keeper's files are not watched" if self._before is None else _UNKNOWN
+        if why != self._told:
+            _log.warning("%s: %s", what, why)
+        self._told = why
         return None
 
     async def _look_anew(self) -> Snapshot:
         """Look once the last look, which may hang, is over: it may have missed what has changed since."""
         if self._looking is not None:
             await asyncio.wait([self._looking])
-        look = partial(take_snapshot, self._paths)
+        look = partial(take_snapshot, self._paths, gone_ok=self._before is not None)
         self._looking = asyncio.ensure_future(run_in_daemon_thread(look, "kept-files"))
         self._looking.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may wait
         return await asyncio.shield(self._looking)

@@ -123,18 +123,24 @@ def place_caches(resolved: Resolved, rank: int) -> dict[str, str]:
     return engine_caches.place_caches(working_directory.resolve_user_path(root), rank)
 
 
-def make_cache_folders(resolved: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]) -> None:
-    """Make the folders of ``UNIT_CACHE_DIR``; an engine that cannot write there goes without. Blocks."""
+def make_cache_folders(
+    resolved: Resolved, defaults: Mapping[str, str], warn: Callable[[str], None]
+) -> Mapping[str, str]:
+    """Make the folders of ``UNIT_CACHE_DIR``, and return the variables of those that can be used: compilers
+    fail where they cannot write, so without them the engine takes its own folders. Blocks.
+    """
     if resolved.settings.cache_dir is None:
-        return
+        return defaults
     from unitagent.workload import engine_caches  # noqa: PLC0415 (few ask for it)
 
     try:
         engine_caches.make_folders(defaults[name] for name in engine_caches.CACHES)
     except OSError as error:
         where = f"UNIT_CACHE_DIR={resolved.settings.cache_dir!r} ({resolved.sources['UNIT_CACHE_DIR']})"
-        remedy = "the engine cannot keep its caches there; mount a directory that this user can write to"
+        remedy = "the engine keeps no caches there; mount a directory that this user can write to"
         warn(f"{where}: {error.strerror}: {error.filename}: {remedy}")
+        return {name: value for name, value in defaults.items() if name not in engine_caches.CACHES}
+    return defaults
 
 
 def choose_rdma_device(

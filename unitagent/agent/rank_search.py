@@ -18,7 +18,7 @@ from unitagent.core.actions import Exchange
 from unitagent.core.leases import NEVER, Leases
 from unitagent.core.model import Beat, OrderKind, Record, Reply, format_ranks
 from unitagent.core.rank_ownership import choose_tenure, ends_with_holder
-from unitagent.core.spares import Standby
+from unitagent.core.spares import Standby, explain_misfit
 from unitagent.core.timing import Timing, takeover_after
 
 PAUSE = 0.25  # seconds between tries
@@ -60,6 +60,7 @@ class RankSearch:
         """``asks``: a holder that is silent in the store can be asked at its address."""
         self._me, self._guard, self._timing, self._asks = me, guard, timing, asks
         self._home = me.rank if spare is Spare.HOME else None
+        self._is_spare = spare is not Spare.NONE
         self._lost_only = spare in {Spare.BEYOND, Spare.HOME}
         self._leases = Leases()
         self._known: dict[str, Record] = {}  # by incarnation
@@ -223,13 +224,24 @@ class RankSearch:
         one may be new, and have yet to see that the rank is lost.
         """
         rank = self._find_free_rank(self._takeover)
-        if rank is None or not (self.stands_by or rank == self._home):
+        if rank is None or not (rank == self._home or (self.stands_by and self._fits_into(rank))):
             self._free_since = None
             return None
         if self._free_since is None:
             self._free_since = now
         before = sum(number is not None and one.number < number for one in self.others)
         return rank if now - self._free_since >= before * find_precedence(self._timing) else None
+
+    def _fits_into(self, rank: int) -> bool:
+        """Whether the others can start with me in this rank, as another spare may; or it was mine."""
+        record = None if self.reply is None else self.reply.records.get(rank)
+        return (record is not None and record.had_address_of(self._me)) or not self._explain_misfit()
+
+    def _explain_misfit(self) -> str:
+        beating = (both for both in self._list_holders() if self._leases.is_beating(both[1], self._takeover))
+        living = {rank: self._known.get(holder) for rank, holder in beating}
+        there = {rank: one for rank, one in living.items() if one is None or not one.has_left}
+        return explain_misfit(self._me, there) if self._is_spare else ""
 
     def _find_free_rank(self, takeover: float) -> int | None:
         assert self.reply is not None  # noqa: S101 (for mypy; callers have looked)
@@ -260,6 +272,8 @@ class RankSearch:
             return "the store has yet to answer"
         if not self.settled:
             return _UNSETTLED
+        if misfit := self._explain_misfit():
+            return misfit
         forgotten = self._list_forgotten()
         if forgotten:
             ranks, verb = format_ranks(forgotten), "has" if len(forgotten) == 1 else "have"

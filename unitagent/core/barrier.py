@@ -220,13 +220,13 @@ def advance_barrier(state: State) -> Result:
 
 def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     """One step with all ranks at my barrier: confirm their gang, start."""
-    if not keepers.are_keepers_alike(roster):  # some have yet to end
+    alike, gang = keepers.are_keepers_alike(roster), build_gang(state.me.generation, roster)
+    unanimous = alike and all(_has_confirmed(state, record, gang) for record in roster)
+    if state.store.wrote_last and (unanimous or _is_awaited(state, alike=alike)):
+        state = state.with_store(notify=True, wrote_last=False)
+    if not alike:  # some keepers have yet to end
         apart = any(record.state.started and record.gang != state.me.gang for record in roster)
         return (failures.restart_with_me(state) if apart else state), ()
-    gang = build_gang(state.me.generation, roster)
-    unanimous = all(_has_confirmed(state, record, gang) for record in roster)
-    if state.store.wrote_last and (unanimous or _has_just_come(state)):  # the others wait for this
-        state = state.with_store(notify=True, wrote_last=False)
     if any(record.state.started and record.gang != gang.id for record in roster):
         return failures.restart_with_me(state), ()
     if state.me.gang != gang.id:
@@ -240,14 +240,14 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     return start_workload(state, gang)
 
 
-def _has_just_come(state: State) -> bool:
-    """Whether my change brought me, or the master port, to this barrier: before it nobody saw all ranks here.
-    Nobody waits for a confirmation unless it is the last one missing.
+def _is_awaited(state: State, *, alike: bool) -> bool:
+    """Whether others wait for my change: it brought me, or the master port, to this barrier, where nobody saw
+    all ranks before, or mine was the last keeper to end. A confirmation is awaited only if it is the last.
     """
-    before = state.store.previous_record
-    if before is None or not counts_at_barrier(state, before):
+    before, me = state.store.previous_record, state.me
+    if before is None or not counts_at_barrier(state, before) or before.master_port != me.master_port:
         return True
-    return before.master_port != state.me.master_port
+    return alike and before.keeper != me.keeper
 
 
 def _shows_the_present(state: State, roster: list[Record]) -> bool:
@@ -455,7 +455,7 @@ def explain_missing(state: State) -> str:
     )
     parts += [_explain_displaced(state, *both) for both in _find_displaced(state, there)]
     parts += shorten_list([*explain_clashes(there), *explain_unproven(state, there)])
-    parts += keepers.explain_keepers(state, there)
+    parts += keepers.explain_keepers(there)
     if not state.connected:
         parts.append(f"the store does not answer{describe_trouble(state)}")
     elif not state.holds_rank:

@@ -62,11 +62,11 @@ def has_keepers_of(state: State, gang: Gang) -> bool:
     return gang.keepers is None or (view.ready and view.gang is not None and view.gang.id == gang.keepers)
 
 
-def explain_keepers(state: State, roster: Sequence[Record]) -> list[str]:
+def explain_keepers(roster: Sequence[Record]) -> list[str]:
     """Which keepers keep the barrier closed, in words."""
-    if not state.config.keepers:
-        return []
     without = [record.rank for record in roster if record.keeper is UNSET]
+    if len(without) == len(roster):
+        return []
     left = [record.rank for record in roster if record.keeper is not UNSET and record.keeper.gang]
     parts = [f"{format_ranks(without)} without UNIT_KEEPER"] if without else []
     if left and not are_keepers_alike(roster):

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from unitagent.core.model import format_age, shorten_list
+from unitagent.core.model import Record, format_age, format_ranks, shorten_list
 
 
 class Standby(Struct, frozen=True, kw_only=True):
@@ -103,3 +103,27 @@ def _list_troubles(spares: Mapping[str, Any]) -> Iterator[str]:
 
 def _name(one: Mapping[str, Any]) -> str:
     return f"{one['number']} ({', '.join(filter(None, (one['ip'], one['hostname'])))})"
+
+
+def explain_misfit(me: Record, living: Mapping[int, Record | None]) -> str:
+    """Say with which holders of ranks no generation that I am in could start; "" if it could with all.
+
+    Args:
+        me: the record of a spare.
+        living: the records of the holders that live; None for one that I cannot read.
+
+    """
+    unread = sorted(rank for rank, record in living.items() if record is None)
+    known = [record for record in living.values() if record is not None]
+    sizes = {one.rank: str(one.size) for one in known if one.size != me.size}
+    revisions = {one.rank: one.revision or "none" for one in known if one.revision != me.revision}
+    parts = [f"no valid record of {format_ranks(unread)} (another UNIT_SECRET?)"] if unread else []
+    for name, theirs, mine in (
+        ("UNIT_SIZE", sizes, str(me.size)),
+        ("UNIT_REVISION", revisions, me.revision or "none"),
+    ):
+        for value in sorted(set(theirs.values())):
+            ranks = sorted(rank for rank, other in theirs.items() if other == value)
+            verb = "has" if len(ranks) == 1 else "have"
+            parts.append(f"{format_ranks(ranks)} {verb} {name}={value}, this spare has {mine}")
+    return f"{'; '.join(parts)}: it cannot stand in for another rank" if parts else ""

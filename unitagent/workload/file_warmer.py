@@ -143,6 +143,8 @@ class FileWarmer:
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             self._end_warming(WarmingState.FAILED, f"{error.strerror}{where}")
+        except Exception as error:  # noqa: BLE001 (as of folders too deep for os.walk: nothing depends on it)
+            self._end_warming(WarmingState.FAILED, f"internal error: {error!r}")
 
     def _read_all(self, sizes: dict[str, int]) -> None:
         self._update_progress(files=len(sizes), total=sum(sizes.values()))

@@ -178,7 +178,11 @@ class KeeperProcess:
         self._changed.set()
 
     async def close(self, limit: float) -> None:
-        """Flush its last output, waiting at most ``limit`` seconds for a slow reader."""
+        """Kill what it left behind that no mark tells from a workload, of which nothing is left by now. Flush
+        its last output, waiting at most ``limit`` seconds for a slow reader.
+        """
+        for process in procfs.find_descendants(os.getpid(), self._reaper.list_services()):
+            procfs.kill_process(process)
         self._output.close()
         await self._output.flush(limit)
 

@@ -6,6 +6,7 @@ hidden files and folders, and Python's caches.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -14,17 +15,29 @@ from unitagent.core.model import shorten_list
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+
 Snapshot = dict[str, tuple[int, int]]  # path -> bytes, and nanoseconds of its last change
 
 
-def take_snapshot(paths: Sequence[str]) -> Snapshot:
+def take_snapshot(paths: Sequence[str], *, gone_ok: bool = False) -> Snapshot:
     """Look at each of these files, and at all files below these folders. Blocks.
+
+    ``gone_ok``: a path that does not exist any more is left out, as a file of a folder is.
 
     Raises:
         OSError: one of the paths does not exist, or cannot be read.
 
     """
-    return dict(entry for path in paths for entry in _look_at(path))
+    return dict(entry for path in paths if not (gone_ok and _is_gone(path)) for entry in _look_at(path))
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        return error.errno in _GONE
+    return False
 
 
 def _look_at(path: str) -> Iterator[tuple[str, tuple[int, int]]]:
