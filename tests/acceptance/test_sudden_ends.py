@@ -152,11 +152,15 @@ def test_a_signal_while_it_still_starts_is_not_lost(prefix: list[str]) -> None:
 
 
 def _holding(pid: int, *, inside: bool) -> int:
-    """The agent's pid, once SIGTERM has come to be blocked there or is caught; ``inside`` a namespace."""
+    """The agent's pid, once SIGTERM has come to be blocked there or is caught; ``inside`` a namespace, where
+    ``unshare`` has it blocked before it becomes the agent, and a PID 1 would lose it.
+    """
     below = [one.pid for one in procfs.select_descendants(procfs.read_process_table(), pid)]
     agent = (below[0] if below else 0) if inside else pid
     with contextlib.suppress(OSError):
         text = Path(f"/proc/{agent}/status").read_text()
+        if text.startswith("Name:\tunshare\n"):
+            return 0
         masks = re.findall(r"Sig(?:Blk|Cgt):\s+(\w+)", text)
         return agent if any(int(mask, 16) >> signal.SIGTERM - 1 & 1 for mask in masks) else 0
     return 0

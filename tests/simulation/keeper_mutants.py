@@ -57,7 +57,7 @@ def _keepers_never_end_before_they_are_ready() -> Any:
     return patch.object(decide, "RULES", rules)
 
 
-def _who_lost_its_rank_keeps_its_keeper() -> Any:
+def who_lost_its_rank_keeps_its_keeper() -> Any:
     return patch.object(keeper_rules, "_is_succeeded", lambda state: False)
 
 
@@ -65,13 +65,6 @@ def _old_files_are_served_on() -> Any:
     right = keeper_rules.renew_stale_keeper
     rules = tuple(one for one in decide.RULES if one[0] is not right)
     return patch.object(decide, "RULES", rules)
-
-
-def _who_confirms_looks_at_its_files_later() -> Any:
-    right = keeper_rules.renew_stale_keeper
-    rules = [one for one in decide.RULES if one[0] is not right]
-    renewal = next(one for one in decide.RULES if one[0] is right)
-    return patch.object(decide, "RULES", (*rules, renewal))
 
 
 KEEPER_MUTANTS = (
@@ -85,6 +78,4 @@ KEEPER_MUTANTS = (
     ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
     ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 10),
     ("a keeper of older files is used again", _old_files_are_served_on, 11),
-    ("a keeper outlives the tenure of its rank", _who_lost_its_rank_keeps_its_keeper, 142643),
-    ("a rank confirms a gang before it renews its keeper", _who_confirms_looks_at_its_files_later, 144532),
 )

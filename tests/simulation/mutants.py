@@ -14,9 +14,9 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from tests.core import test_failures, test_forming, test_leases, test_start_late
+from tests.core import test_failures, test_forming, test_keepers, test_leases, test_start_late
 from tests.simulation import instance
-from tests.simulation.keeper_mutants import KEEPER_MUTANTS
+from tests.simulation.keeper_mutants import KEEPER_MUTANTS, who_lost_its_rank_keeps_its_keeper
 from tests.simulation.keeper_worlds import simulate_keepers
 from tests.simulation.run import Outcome, simulate
 from unitagent.agent import rank_search
@@ -688,6 +688,10 @@ RARE: tuple[tuple[Mutant, Callable[[], None]], ...] = (
     (
         Mutant("any tenure is above any other", _any_tenure_is_above),
         test_forming.test_who_lost_its_rank_is_fenced,
+    ),
+    (
+        Mutant("a keeper outlives the tenure of its rank", who_lost_its_rank_keeps_its_keeper),
+        test_keepers.test_a_keeper_ends_when_another_instance_took_its_rank,
     ),
     (
         Mutant("a beat that goes back counts", _a_beat_that_goes_back_counts),
