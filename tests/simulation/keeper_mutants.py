@@ -67,6 +67,13 @@ def _old_files_are_served_on() -> Any:
     return patch.object(decide, "RULES", rules)
 
 
+def _who_confirms_looks_at_its_files_later() -> Any:
+    right = keeper_rules.renew_stale_keeper
+    rules = [one for one in decide.RULES if one[0] is not right]
+    renewal = next(one for one in decide.RULES if one[0] is right)
+    return patch.object(decide, "RULES", (*rules, renewal))
+
+
 KEEPER_MUTANTS = (
     ("a workload starts whatever its keepers do", _workloads_wait_for_no_keeper, 0),
     ("keepers end with their workloads", _keepers_end_with_their_workloads, 0),
@@ -78,4 +85,5 @@ KEEPER_MUTANTS = (
     ("each start of keepers is charged as a restart", _each_start_of_keepers_is_a_restart, 7),
     ("a keeper that nobody waits for goes on loading", _keepers_never_end_before_they_are_ready, 10),
     ("a keeper of older files is used again", _old_files_are_served_on, 11),
+    ("a rank confirms a gang before it renews its keeper", _who_confirms_looks_at_its_files_later, 1158),
 )
