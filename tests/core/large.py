@@ -7,9 +7,9 @@ from collections import Counter
 from msgspec.structs import replace
 
 from tests.core.unit import Unit
-from unitagent.core.barrier import build_gang
 from unitagent.core.config import CoreConfig
 from unitagent.core.events import Tick
+from unitagent.core.gang_checks import build_gang
 from unitagent.core.leases import Leases, find_neighbours
 from unitagent.core.model import Beat, InstanceState, Record
 from unitagent.core.state import State, initial_state

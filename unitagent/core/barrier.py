@@ -15,6 +15,7 @@ from unitagent.core.actions import FindPort, Level, Spawn, WatchPeers
 from unitagent.core.config import Mode
 from unitagent.core.exits import ExitCode
 from unitagent.core.gang_checks import (
+    build_gang,
     check_peers,
     describe_differences,
     explain_clashes,
@@ -157,17 +158,6 @@ def _predict_roster(state: State) -> list[Record]:
     return [replace(leader, master_port=port), *others[1:]] if port and fit else []
 
 
-def build_gang(generation: int, roster: list[Record]) -> Gang:
-    """The gang of these records, ordered by rank, with rank 0's master port."""
-    return Gang(
-        generation=generation,
-        incarnations=tuple(record.incarnation for record in roster),
-        ips=tuple(record.ip for record in roster),
-        master_port=roster[0].master_port,
-        keepers=keepers.find_keepers(roster),
-    )
-
-
 def start_late(state: State) -> Result:
     """Start with the gang that I confirmed if another member has already started with it and is present:
     then all had confirmed it. A store that was set back since shows neither that nor me any more. Without
@@ -225,8 +215,8 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     if state.store.wrote_last and (unanimous or _is_awaited(state, alike=alike)):
         state = state.with_store(notify=True, wrote_last=False)
     if not alike:  # some keepers have yet to end
-        apart = any(record.state.started and record.gang != state.me.gang for record in roster)
-        return (failures.restart_with_me(state) if apart else state), ()
+        left_out = any(record.state.started and not _may_follow(state, record) for record in roster)
+        return (failures.restart_with_me(state) if left_out else state), ()
     if any(record.state.started and record.gang != gang.id for record in roster):
         return failures.restart_with_me(state), ()
     if state.me.gang != gang.id:
@@ -238,6 +228,14 @@ def _advance_full_barrier(state: State, roster: list[Record]) -> Result:
     if state.config.size == 1 and not is_still_mine(state):  # nobody else knows of a successor
         return look_for_successor(state), ()
     return start_workload(state, gang)
+
+
+def _may_follow(state: State, member: Record) -> bool:
+    """Whether I may start in the gang of a member that has started: I confirmed it, and have its keeper."""
+    roster = state.barrier.confirmed_members
+    if not roster or member.gang != state.me.gang:
+        return False
+    return keepers.has_keepers_of(state, build_gang(state.me.generation, list(roster)))
 
 
 def _is_awaited(state: State, *, alike: bool) -> bool:

@@ -14,11 +14,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from unitagent.core.actions import Action, CheckPeers
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
+from unitagent.core.keepers import find_keepers
 from unitagent.core.leases import find_neighbours
 from unitagent.core.model import Gang, Record, format_ranks, shorten_list
 from unitagent.core.state import Result, State, describe_rank, request_exit
 
 FULL_CHECK = 32  # instances; in larger Units each checks rank 0 and its two neighbours only
+
+
+def build_gang(generation: int, roster: list[Record]) -> Gang:
+    """The gang of these records, ordered by rank, with rank 0's master port."""
+    return Gang(
+        generation=generation,
+        incarnations=tuple(record.incarnation for record in roster),
+        ips=tuple(record.ip for record in roster),
+        master_port=roster[0].master_port,
+        keepers=find_keepers(roster),
+    )
 
 
 def find_unproven(state: State, roster: Iterable[Record]) -> tuple[Record, ...]:

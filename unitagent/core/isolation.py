@@ -157,6 +157,7 @@ def can_be_isolated(state: State) -> bool:
     if not state.config.probes:
         return False
     if state.config.rank == 0:
-        return any(one.port for rank, one in state.store.records.items() if rank != 0)
+        others = [one for rank, one in state.store.records.items() if rank != 0]
+        return any(one.port for one in others) or (not others and state.config.size > 1)
     leader = state.store.records.get(0)
     return leader is None or leader.port != 0

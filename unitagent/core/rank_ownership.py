@@ -172,6 +172,7 @@ def _has_ended(state: State, holder: Record) -> bool:
         min(2 * state.config.heartbeat, state.config.timing.contact_gap),
     )
     known = former is not None and former.incarnation == holder.incarnation
+    known = known and former is not None and holder.generation <= former.generation  # else it lived after me
     here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
     refused = here and holder.incarnation in state.peers.connection_refused
     return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience

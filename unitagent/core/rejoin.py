@@ -10,11 +10,17 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from unitagent.core.actions import WatchPeers
-from unitagent.core.barrier import build_gang, has_done_its_part, start_workload
+from unitagent.core.barrier import has_done_its_part, start_workload
 from unitagent.core.config import Mode
 from unitagent.core.events import ProbeResult
 from unitagent.core.exits import ExitCode
-from unitagent.core.gang_checks import check_peers, describe_differences, find_clashes, find_unproven
+from unitagent.core.gang_checks import (
+    build_gang,
+    check_peers,
+    describe_differences,
+    find_clashes,
+    find_unproven,
+)
 from unitagent.core.members import watched_peers
 from unitagent.core.model import Gang, InstanceState, Record
 from unitagent.core.restart_pause import is_paused
