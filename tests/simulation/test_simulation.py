@@ -54,7 +54,11 @@ def test_a_world_that_went_wrong_with_a_numbered_spare_is_well(seed: int, profil
     assert not simulate(seed, spares=1, **profile).violations
 
 
-@pytest.mark.parametrize("seed", [135547, 136690, 139220, 144430])
+def test_a_world_whose_lost_holder_went_on_elsewhere_is_well() -> None:
+    assert not simulate(191551, profile=Profile.MOMENTS).violations
+
+
+@pytest.mark.parametrize("seed", [135547, 136690, 139220, 144430, 210962, 212797])
 def test_a_world_that_went_wrong_with_keepers_is_well(seed: int) -> None:
     assert not simulate_keepers(seed).violations
 

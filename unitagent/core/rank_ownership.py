@@ -167,15 +167,19 @@ def _has_ended(state: State, holder: Record) -> bool:
     """Whether the agent that holds my rank in the store is certainly gone."""
     if holder.has_left or holder.had_address_of(state.me) or is_gone(state, holder.incarnation):
         return True
-    former, patience = (
-        state.store.predecessor,
-        min(2 * state.config.heartbeat, state.config.timing.contact_gap),
-    )
-    known = former is not None and former.incarnation == holder.incarnation
-    known = known and former is not None and holder.generation <= former.generation  # else it lived after me
+    patience = min(2 * state.config.heartbeat, state.config.timing.contact_gap)
     here = bool(holder.netns) and holder.netns == state.me.netns  # on another machine a firewall may refuse
     refused = here and holder.incarnation in state.peers.connection_refused
-    return (known or refused) and state.store.leases.seconds_unchanged(holder.incarnation) > patience
+    silent = state.store.leases.seconds_unchanged(holder.incarnation) > patience
+    return (_is_predecessor(state, holder) or refused) and silent
+
+
+def _is_predecessor(state: State, holder: Record) -> bool:
+    """Whether I replaced this very holder, and it has not gone on to a later generation since."""
+    former = state.store.predecessor
+    if former is None or former.incarnation != holder.incarnation:
+        return False
+    return holder.generation <= former.generation
 
 
 def _may_have_forgotten(state: State) -> bool:
