@@ -1,5 +1,5 @@
-"""Whether these ranks can form one gang: same size and revision, equal fingerprints, an address each,
-and each peer answers in person.
+"""The gang of these ranks, and whether they can form it: same size and revision, equal fingerprints, an
+address each, and each peer answers in person.
 
 A record names the address of its agent. Before I start with a peer, that very incarnation has answered
 me there, from my own network interface, signed with the Unit's secret if there is one. If anything else

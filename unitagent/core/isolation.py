@@ -153,7 +153,7 @@ def last_contact(state: State) -> float:
 
 
 def can_be_isolated(state: State) -> bool:
-    """Whether there is anybody to ask, even if all of them have left: then nobody vouches for me."""
+    """Whether peers can be asked. If all have left, or a wiped store shows none, nobody vouches for me."""
     if not state.config.probes:
         return False
     if state.config.rank == 0:
